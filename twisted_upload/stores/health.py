@@ -108,6 +108,10 @@ class Health:
         _log.failure("{what}: internal error in the write path", failure, what=self._what)
         return StoreFailed()
 
+    def check(self) -> None:
+        """Test now, and become unhealthy if the test fails."""
+        self._threads.run(self._test).addErrback(self.refusal)
+
     def stop(self) -> None:
         """Stop testing."""
         self._stopped = True

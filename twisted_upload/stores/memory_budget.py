@@ -4,7 +4,7 @@ The memory that the uploads of a store may use.
 
 from __future__ import annotations
 
-__all__ = ["MOST_BYTES", "MOST_GIVEN_UP", "MemoryBudget"]
+__all__ = ["MOST_BYTES", "MOST_GIVEN_UP", "RESERVABLE", "MemoryBudget"]
 
 MOST_BYTES = 128 * 1024 * 1024
 """Bytes that all uploads of a store may hold together; beyond it, each new piece is
@@ -13,6 +13,10 @@ written at once and pauses its producer."""
 MOST_GIVEN_UP = 16 * 1024
 """Maximum number of abandoned uploads that are still queued for a stalled disk; beyond
 it, new uploads are refused.  Each of them still takes 2 KiB."""
+
+RESERVABLE = 0.75
+"""The share of it that may be reserved (`MemoryBudget.reserve`): a few large uploads that
+are slow must not slow down the many small ones."""
 
 
 class MemoryBudget:
@@ -43,6 +47,22 @@ class MemoryBudget:
             caller writes out what it holds and pauses its sender.
         """
         self.held += size
+        return self.held > self.most
+
+    def reserve(self, size: int) -> bool:
+        """
+        Count bytes that an upload is going to hold, if there is room for them.
+
+        :return: whether there was; if not, they have not been counted.
+        """
+        if self.held + size > self.most * RESERVABLE:
+            return False
+        self.held += size
+        return True
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether all uploads together hold more than they may."""
         return self.held > self.most
 
     def give_back(self, size: int) -> None:

@@ -22,7 +22,7 @@ from twisted_upload.interfaces import (
     PartialUpload,
 )
 from twisted_upload.stores.directory.concatenation import concatenate
-from twisted_upload.stores.directory.folder import INCOMING, Folder
+from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.partial_folder import PARTIAL, Missing
 from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.directory.partial_keeper import PartialKeeper
@@ -92,10 +92,6 @@ class ResumableDirectoryStore(DirectoryStore):
     def partial_uploads(self) -> tuple[int, int]:
         """See `DirectoryStore.partial_uploads`; other processes count at the last scan."""
         return self.partials.index.count, self.partials.index.size
-
-    def folder(self) -> Folder | None:
-        """Return the open drop folder."""
-        return self._folder
 
     def prepare(self, part: ResumableFile) -> None:
         """Give a complete upload its name, and its markers if there are queues."""

@@ -270,6 +270,19 @@ class DirectoryStore:
         )
         return DirectoryIncoming(self, part, arrival.peer, now, failed, metadata=arrival.metadata)
 
+    def folder(self) -> Folder | None:
+        """Return the open drop folder."""
+        return self._folder
+
+    def next_moment(self, now: float) -> tuple[int, int]:
+        """
+        Return the moment for the name of an upload that is stored elsewhere, and for its
+        marker: no other upload of this store has it.
+
+        :param now: seconds since the epoch.
+        """
+        return self._moments.next(now)
+
     def original_in_name(self, arrival: Arrival) -> str:
         """Return the part that the original name is of the name of a stored file."""
         original = self._names is NameForm.TIME_ORIGINAL

@@ -1,0 +1,147 @@
+"""
+Stores in front of an object store, for tests.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from tests.support.stores import MILLISECONDS, leftovers, open_store
+from tests.support.waiting import reactor, until
+from twisted_upload.disk.testing import FaultyFiles, ManualDisk
+from twisted_upload.disk.threads import DiskThreads
+from twisted_upload.errors import UploadRefused
+from twisted_upload.interfaces import NO_METADATA, Arrival, IIncomingUpload, Metadata
+from twisted_upload.stores.memory_budget import MemoryBudget
+from twisted_upload.stores.s3.bucket import SMALLEST_PART, IBucket
+from twisted_upload.stores.s3.store import S3Store
+from twisted_upload.testing import RecordingProducer
+from twisted_upload.testing.bucket import MemoryBucket
+
+__all__ = ["PART", "ManualS3Rig", "ThreadedS3Rig"]
+
+PART = SMALLEST_PART
+
+
+class ManualS3Rig:
+    """
+    A store in front of a bucket in memory; network and disk work when the test tells them to.
+
+    :ivar requests: the threads that wait for the bucket.
+    :ivar disk: the disk threads.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        memory: MemoryBudget | None = None,
+        **more: Any,
+    ) -> None:
+        self.clock = Clock()
+        self.bucket = MemoryBucket("s3://uploads/box")
+        self.requests, self.disk = ManualDisk(), ManualDisk()
+        self.files = FaultyFiles()
+        self.folder = folder
+        self.memory = memory or MemoryBudget()
+        self.local = open_store(
+            folder, self.disk, clock=self.clock, files=self.files, objects=True, node="one", **more
+        )
+        self.store = S3Store(
+            self.bucket,
+            self.requests,
+            self.local,
+            self.clock,
+            self.now,
+            node="one",
+            suffix=lambda _: ".bin",
+            memory=self.memory,
+        )
+
+    def now(self) -> float:
+        return MILLISECONDS / 1000 + self.clock.seconds()
+
+    def begin(
+        self, *, length: int | None = None, digest: bool = True, metadata: Metadata = NO_METADATA
+    ) -> tuple[IIncomingUpload, list[UploadRefused], RecordingProducer]:
+        """Begin an upload; return it, its failures, and its producer."""
+        failures: list[UploadRefused] = []
+        arrival = Arrival("192.0.2.7:50123", digest=digest, length=length, metadata=metadata)
+        incoming = self.store.begin(arrival, failures.append)
+        producer = RecordingProducer()
+        incoming.registerProducer(producer, True)
+        return incoming, failures, producer
+
+    def work(self) -> None:
+        """Do all that is to be done."""
+        while self.disk.waiting or self.requests.waiting:
+            self.disk.work()
+            self.requests.work()
+
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass, and do what is due."""
+        for _ in range(seconds):
+            self.clock.advance(1)
+            self.work()
+
+    @property
+    def pending(self) -> list[str]:
+        """The names of pending multipart uploads."""
+        return [one.name for one in self.bucket.pending()]
+
+    @property
+    def spilled(self) -> list[str]:
+        """The names of the files in ``.incoming/``."""
+        return leftovers(self.folder)
+
+    @property
+    def operations(self) -> list[str]:
+        """The operations of the bucket, in order; looking at it does not count."""
+        return [operation for operation, _ in self.bucket.calls if operation != "pending"]
+
+    def close(self) -> None:
+        """Finish pending work, and close; nothing is left."""
+        self.work()
+        self.store.close()
+        assert (self.memory.held, self.memory.given_up) == (0, 0)
+        assert self.pending == []
+        assert self.spilled == []
+
+
+class ThreadedS3Rig:
+    """The same with real threads, for `StoreContract`."""
+
+    def __init__(
+        self, folder: Path, bucket: IBucket, memory: MemoryBudget | None = None, **more: Any
+    ) -> None:
+        self.disk, self.requests = DiskThreads(reactor, 4), DiskThreads(reactor, 16, "objects")
+        self.local = open_store(folder, self.disk, objects=True, node="one", **more)
+        self.memory = memory or MemoryBudget()
+        self.folder = folder
+        self.store = S3Store(
+            bucket,
+            self.requests,
+            self.local,
+            Clock(),
+            lambda: MILLISECONDS / 1000,
+            node="one",
+            memory=self.memory,
+        )
+
+    async def settle(self) -> None:
+        """See `StoreUnderTest`."""
+        await until(lambda: not (self.disk._unfinished or self.requests._unfinished))
+
+    async def close(self) -> None:
+        """Stop the threads, and close."""
+        await self.settle()
+        stopped: list[Deferred[None]] = [self.requests.stop(), self.disk.stop()]
+        for one in stopped:
+            await one
+        self.store.close()
+        assert (self.memory.held, self.memory.given_up) == (0, 0)
+        assert leftovers(self.folder) == []

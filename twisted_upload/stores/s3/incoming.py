@@ -1,0 +1,386 @@
+"""
+One upload into an object store, as seen from the reactor's thread.
+
+It collects one part while at most one other is sent.  When both are full, its producer is
+paused.  What is collected is in memory, or in a file on the disk of this node
+(`twisted_upload.stores.s3.part`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProducer, IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_upload.errors import StoreFailed, TooLarge, UploadRefused
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.spool import HookSpool
+from twisted_upload.interfaces import Arrival, ICommitsTo, IIncomingUpload, Receipt
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.memory_budget import MemoryBudget
+from twisted_upload.stores.s3.bucket import MOST_PARTS
+from twisted_upload.stores.s3.object_upload import ObjectUpload, StoredObject
+from twisted_upload.stores.s3.part import SPILL, CollectedPart, Part
+from twisted_upload.stores.s3.parts import part_size
+
+__all__ = ["IObjectStore", "S3Incoming"]
+
+T = TypeVar("T")
+
+Told = tuple[Callable[[Receipt], object], Callable[[UploadRefused], object]]
+
+
+class IObjectStore(Protocol):
+    """
+    What an incoming upload needs of its store.
+
+    :ivar memory: counts the bytes that it holds in memory.
+    :ivar now: returns the time in seconds since the epoch.
+    """
+
+    memory: MemoryBudget
+    now: Callable[[], float]
+
+    def request(self, job: Callable[[], T]) -> Deferred[T]:
+        """Run a job that waits for the object store."""
+
+    def run(self, job: Callable[[], T]) -> Deferred[T]:
+        """Run a job that waits for the disk."""
+
+    def new_file(self) -> PartialFile:
+        """Return a file for a part, which is not created yet."""
+
+    def refusal_after(self, failure: Failure) -> UploadRefused:
+        """Return the answer to the sender after a step has failed."""
+
+    def defect(self, failure: Failure) -> UploadRefused:
+        """Return the answer to the sender after an internal error."""
+
+    def discard(self, upload: ObjectUpload) -> None:
+        """Remove what there is of an upload that is not stored."""
+
+    def tag(self, upload: ObjectUpload) -> None:
+        """Tell the object store what was not known when the object was begun."""
+
+    def tell_stored(self, spool: HookSpool, marker: Marker) -> None:
+        """Have the program started for a stored object whose sender has been answered."""
+
+
+def _ignore(_: UploadRefused) -> None:
+    """Do nothing: the upload has been abandoned."""
+
+
+@implementer(IIncomingUpload, ICommitsTo)
+class S3Incoming:
+    """
+    One upload into an object store.
+
+    A commit that is cancelled stores nothing, once the request in progress has ended: an
+    object that has become visible by it is removed again.
+
+    :param upload: what the threads work on.
+    :param failed: called at most once, if it cannot take what is written.
+    """
+
+    __slots__ = (
+        *("_arrival", "_arrived", "_counted", "_discarded", "_failed", "_later"),
+        *("_later_size", "_number", "_over", "_part", "_paused", "_producer"),
+        *("_sending", "_spilling", "_store", "_told", "_upload", "_written"),
+    )
+
+    def __init__(
+        self,
+        store: IObjectStore,
+        upload: ObjectUpload,
+        arrival: Arrival,
+        arrived: float,
+        failed: Callable[[UploadRefused], None],
+    ) -> None:
+        self._store = store
+        self._upload = upload
+        self._arrival = arrival
+        self._arrived = arrived
+        self._failed = failed
+        self._number = 1  # of the part that is collected
+        self._written = 0  # bytes of the parts before it
+        self._part = self._new_part()
+        self._later: list[bytes] = []  # pieces of the parts after it; its producer is paused
+        self._later_size = 0
+        self._spilling = False  # a disk thread writes the part
+        self._sending: CollectedPart | None = None
+        self._counted = False  # as abandoned and still queued: see MemoryBudget.given_up
+        self._over = False
+        self._discarded = False
+        self._told: Told | None = None
+        self._producer: IPushProducer | None = None
+        self._paused = False
+
+    # IConsumer
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Register a push producer, to be paused and resumed."""
+        if not streaming:
+            raise ValueError("an incoming upload takes a push producer")
+        self._producer = IPushProducer(producer)
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer."""
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        """See `IIncomingUpload.write`."""
+        if self._over or not data:
+            return
+        if self._later or len(data) > self._part.room:
+            self._divide(data)
+        else:
+            self._part.add(data)
+            if self._part.file is None:
+                return
+        self._go_on()
+
+    def _divide(self, data: bytes) -> None:
+        """Take what belongs to this part; keep the rest for later."""
+        room = 0 if self._later else self._part.room
+        if room:
+            self._part.add(data[:room])
+            data = data[room:]
+        self._later.append(data)
+        self._later_size += len(data)
+        self._store.memory.take(len(data))
+
+    # IIncomingUpload
+
+    def commit(self) -> Deferred[Receipt]:
+        """See `IIncomingUpload.commit`."""
+        done: Deferred[Receipt] = Deferred(lambda _: self._give_up())
+        self.commit_to(done.callback, done.errback)
+        return done
+
+    def commit_to(
+        self, stored: Callable[[Receipt], object], failed: Callable[[UploadRefused], object]
+    ) -> Callable[[], None]:
+        """See `ICommitsTo.commit_to`."""
+        self._producer = None
+        if self._over:
+            failed(StoreFailed())
+        else:
+            self._told = stored, failed
+            self._go_on()
+        return self._give_up
+
+    def abort(self) -> None:
+        """See `IIncomingUpload.abort`."""
+        self._producer = None
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if not self._over:
+            self._end()
+            self._told = None
+
+    # What happens next
+
+    def _go_on(self) -> None:
+        """Begin what can begin: writing a spilled part, sending one, the commit."""
+        self._spill()
+        while self._later and self._can_send and not self._over:
+            self._send()
+            self._spill()
+        if self._told is not None and not self._later and self._can_send and not self._over:
+            self._commit()
+        self._pace()
+
+    @property
+    def _can_send(self) -> bool:
+        """Whether all of the part has been written, if it is spilled, and no other is sent."""
+        spilled = self._part.file is None or not (self._spilling or self._part.waiting)
+        return spilled and self._sending is None
+
+    def _spill(self) -> None:
+        part, file = self._part, self._part.file
+        if file is None or self._spilling or not part.waiting or self._over:
+            return
+        ends = self._later or self._told is not None
+        if part.waiting < SPILL and not ends and not self._store.memory.is_crowded:
+            return
+        pieces = part.take()
+        self._spilling = True
+
+        def append() -> None:
+            try:
+                file.append(pieces)
+            except BaseException:
+                file.discard()
+                raise
+
+        running = self._store.run(append)
+        running.addCallbacks(self._spilled, self._could_not_spill).addErrback(self._broke)
+
+    def _spilled(self, _: None) -> None:
+        self._spilling = False
+        self._part.taken()
+        if self._over:
+            self._discard_file(self._part.file)
+        else:
+            self._go_on()
+
+    def _could_not_spill(self, failure: Failure) -> None:
+        self._spilling = False
+        self._part.taken()
+        self._went_wrong(failure)
+
+    def _send(self) -> None:
+        """Send the part, which is not the last, and begin to collect the next one."""
+        if self._number == MOST_PARTS:
+            self._end()
+            self._refuse(TooLarge())
+            return
+        sending, upload = self._part.collected(), self._upload
+        self._sending = sending
+        self._number += 1
+        self._written += sending.size
+        self._part = self._new_part()
+        later, self._later = self._later, []
+        self._store.memory.give_back(self._later_size)
+        self._later_size = 0
+        for piece in later:
+            if self._later or len(piece) > self._part.room:
+                self._divide(piece)
+            else:
+                self._part.add(piece)
+        running = self._store.request(lambda: upload.send(sending))
+        running.addCallbacks(self._sent, self._could_not_send).addErrback(self._broke)
+
+    def _sent(self, _: None) -> None:
+        self._release_sent()
+        if self._over:
+            self._discard()
+        else:
+            self._go_on()
+
+    def _could_not_send(self, failure: Failure) -> None:
+        self._release_sent()
+        self._went_wrong(failure)
+
+    def _new_part(self) -> Part:
+        known = self._arrival.length
+        most = part_size(self._number, known)
+        expected = most if known is None else max(known - self._written, 0)
+        return Part(most, expected, self._store.memory, self._store.new_file)
+
+    # The end
+
+    def _commit(self) -> None:
+        part, upload = self._part.collected(), self._upload
+        self._sending = part
+        if self._number == 1 and part.file is None:
+            running = self._store.request(lambda: upload.put(part))
+        else:
+            running = self._store.request(lambda: upload.complete(part))
+        running.addCallbacks(self._committed, self._could_not_send).addErrback(self._broke)
+
+    def _committed(self, stored: StoredObject) -> None:
+        self._release_sent()
+        if self._over:
+            self._discard()
+            return
+        receipt = Receipt(
+            stored.name,
+            stored.size,
+            stored.sha256 if self._arrival.digest else None,
+            self._arrival.peer,
+            self._arrived,
+            self._store.now(),
+            self._arrival.metadata,
+        )
+        self._over = True
+        assert self._told is not None
+        self._told[0](receipt)
+        if self._upload.mark is not None:
+            self._store.tell_stored(*self._upload.mark)
+        if self._upload.parts:
+            self._store.tag(self._upload)
+
+    def _went_wrong(self, failure: Failure) -> None:
+        if self._over:  # abandoned in the meantime
+            self._discard()
+            return
+        self._end()
+        self._refuse(self._store.refusal_after(failure))
+
+    def _broke(self, failure: Failure) -> None:
+        """End the upload after an internal error."""
+        refusal = self._store.defect(failure)
+        if not self._over:
+            self._end()
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: UploadRefused) -> None:
+        if self._told is not None:
+            self._told[1](refusal)
+        else:
+            self._failed(refusal)
+
+    def _end(self) -> None:
+        """
+        End the upload before it is stored: release its bytes, except those that a thread is
+        sending or writing at this moment.
+        """
+        self._over = True
+        self._upload.given_up = True
+        part, memory = self._part, self._store.memory
+        if self._sending is None:
+            self._discard()
+        elif self._sending.forget():
+            memory.give_up(self._sending.held)
+            self._sending.held = 0
+            self._counted = True
+            self._failed = _ignore  # release the sender too
+        if part.file is not None:
+            part.file.given_up = True
+        self._later.clear()
+        memory.give_back(self._later_size)
+        self._later_size = 0
+        part.drop()
+        if not self._spilling:
+            self._discard_file(part.file)
+
+    def _discard(self) -> None:
+        """Remove what there is of it, when no thread works on it."""
+        if self._sending is None and not (self._discarded or self._upload.is_clean):
+            self._discarded = True
+            self._store.discard(self._upload)
+
+    def _discard_file(self, file: PartialFile | None) -> None:
+        if file is not None:
+            self._store.run(file.discard).addErrback(self._store.refusal_after)
+
+    def _release_sent(self) -> None:
+        sending, self._sending = self._sending, None
+        assert sending is not None
+        memory = self._store.memory
+        memory.give_back(sending.held)
+        self._discard_file(sending.file)
+        if self._counted:
+            self._counted = False
+            memory.gone()
+
+    # Back-pressure
+
+    def _pace(self) -> None:
+        """Pause the producer while it is ahead of what is done with its bytes."""
+        part = self._part
+        ahead = bool(self._later)
+        if part.file is not None and part.held:
+            ahead = ahead or part.held >= SPILL or self._store.memory.is_crowded
+        if ahead != self._paused and self._producer is not None:
+            self._paused = ahead
+            if ahead:
+                self._producer.pauseProducing()
+            else:
+                self._producer.resumeProducing()

@@ -1,0 +1,219 @@
+"""
+One upload into an object store: the half that waits for the network.
+
+Everything here runs in a thread, one step at a time for each upload.  These are the steps,
+what is in the object store after each, and what cleans up if the daemon dies then:
+
+======================  ==============================  ================================
+step                    in the object store             cleaned up by
+======================  ==============================  ================================
+(bytes in memory)       nothing                         nothing to do
+put (at most 5 MiB)     the object, whole               nothing: it is a whole object,
+                                                        although not acknowledged
+begin                   a pending multipart upload      the next start, at once
+put_part ...            the same, with parts            the same
+complete                the object, whole               nothing: as for put
+record the marker       the same                        nothing: it is stored
+answer                  the same                        nothing: it is stored
+======================  ==============================  ================================
+
+Nothing is visible before the last request, which makes all of the object visible at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twisted_upload.core.names import file_name, new_token
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.spool import HookSpool
+from twisted_upload.interfaces import Arrival
+from twisted_upload.stores.s3.about import about_of
+from twisted_upload.stores.s3.bucket import About, IBucket
+from twisted_upload.stores.s3.errors import ObjectStoreError, Unreachable
+from twisted_upload.stores.s3.part import Abandoned, CollectedPart, OpenPart
+
+__all__ = ["ObjectUpload", "Origin", "StoredObject"]
+
+
+class Origin(NamedTuple):
+    """
+    Where an upload is from, and how it is named.
+
+    :ivar arrival: what the front end knows about it.
+    :ivar arrived: when it arrived: seconds since the epoch.
+    :ivar moment: for its name.
+    :ivar original: the original name, if it is to be a part of its name.
+    :ivar node: the name of this machine.
+    :ivar suffix: returns the suffix of its name for its first bytes.
+    """
+
+    arrival: Arrival
+    arrived: float
+    moment: tuple[int, int]
+    original: str
+    node: str
+    suffix: Callable[[bytes], str]
+
+
+class StoredObject(NamedTuple):
+    """
+    An object that is stored.
+
+    :ivar name: its name, which its key ends with.
+    :ivar size: size in bytes.
+    :ivar sha256: SHA-256 in hexadecimal.
+    """
+
+    name: str
+    size: int
+    sha256: str
+
+
+class ObjectUpload:
+    """
+    An upload that becomes an object.  After any error, call `discard`.
+
+    :param mark: the queue of the programs that are started for objects, and the marker of this
+        one, if there are any.
+    :ivar given_up: set by another thread when the upload has been abandoned: nothing more is
+        sent, and what has become visible meanwhile is removed.
+    :ivar is_clean: nothing has to be discarded.
+    """
+
+    __slots__ = (
+        *("_about", "_bucket", "_etags", "_hash", "_identity", "_marked", "_name", "_origin"),
+        *("_size", "_visible", "given_up", "mark"),
+    )
+
+    def __init__(
+        self, bucket: IBucket, origin: Origin, mark: tuple[HookSpool, Marker] | None
+    ) -> None:
+        self.mark = mark
+        self.given_up = False
+        self._bucket = bucket
+        self._origin = origin
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._name = ""
+        self._about: About | None = None
+        self._identity: str | None = None
+        self._etags: list[str] = []
+        self._visible = False  # or it may be
+        self._marked = False
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing of it is in the object store, or pending there."""
+        return self._identity is None and not self._visible
+
+    @property
+    def parts(self) -> int:
+        """Number of parts that were sent."""
+        return len(self._etags)
+
+    def put(self, part: CollectedPart) -> StoredObject:
+        """Store a small upload, which is in memory, with one request."""
+        opened = self._open(part)
+        self._describe(opened, self._hash.hexdigest())
+        assert self._about is not None
+        try:
+            self._bucket.put(self._name, opened.pieces, self._about)
+        except Unreachable:
+            self._visible = True
+            raise
+        self._visible = True
+        return self._stored()
+
+    def send(self, part: CollectedPart) -> None:
+        """Send a part; begin with the first one."""
+        opened = self._open(part)
+        if self._identity is None:
+            self._describe(opened, None)
+            assert self._about is not None
+            self._identity = self._bucket.begin(self._name, self._about)
+        number, content = len(self._etags) + 1, opened.content()
+        self._etags.append(
+            self._bucket.put_part(self._name, self._identity, number, content, opened.size)
+        )
+
+    def complete(self, last: CollectedPart | None) -> StoredObject:
+        """Send the last part, if there is one, and make the object visible."""
+        if last is not None:
+            self.send(last)
+        self._check_wanted()
+        assert self._about is not None
+        assert self._identity is not None
+        try:
+            self._bucket.complete(self._name, self._identity, self._etags, self._size, self._about)
+        except Unreachable:
+            self._visible = True
+            raise
+        self._visible, self._identity = True, None
+        return self._stored()
+
+    def tag(self) -> None:
+        """Tell the object store the SHA-256, which it was not told with the object."""
+        self._bucket.tag(self._name, {"sha256": self._hash.hexdigest()})
+
+    def discard(self) -> None:
+        """
+        Remove everything: what is pending, and the object, if it is visible.
+
+        :raises ObjectStoreError: it cannot be removed; call it again.
+        """
+        if self._identity is not None:
+            self._bucket.abort(self._name, self._identity)
+            self._identity = None
+        if self._visible:
+            self._bucket.remove(self._name)
+            self._visible = False
+        if self._marked and self.mark is not None:  # after the object
+            spool, marker = self.mark
+            spool.withdraw(marker)
+            self._marked = False
+
+    def _open(self, part: CollectedPart) -> OpenPart:
+        self._check_wanted()
+        opened = part.open()
+        opened.update(self._hash)
+        self._size += opened.size
+        return opened
+
+    def _describe(self, first: OpenPart, sha256: str | None) -> None:
+        arrival, arrived, moment, original, node, suffix = self._origin
+        parts = (*moment, suffix(first.head()), original)
+        self._name = file_name(*parts, node=node, token=new_token())
+        self._about = about_of(
+            secrets.token_hex(16),
+            arrived=arrived,
+            sender=arrival.peer,
+            node=node,
+            sha256=sha256,
+            metadata=arrival.metadata,
+        )
+
+    def _stored(self) -> StoredObject:
+        """Write the marker, if a program is to be started: it is durable before success."""
+        self._check_wanted()
+        sha256 = self._hash.hexdigest()
+        if self.mark is not None:
+            spool, marker = self.mark
+            url = f"{self._bucket.name.rstrip('/')}/{self._name}"
+            marker.is_object(url, self._name, self._size, sha256)
+            try:
+                spool.record(marker)
+            except BaseException:
+                with contextlib.suppress(ObjectStoreError):  # then it is tried again
+                    self.discard()
+                raise
+            self._marked = True
+        return StoredObject(self._name, self._size, sha256)
+
+    def _check_wanted(self) -> None:
+        if self.given_up:
+            raise Abandoned
