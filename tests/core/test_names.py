@@ -18,6 +18,7 @@ from twisted_upload.core.names import (
     is_file_name,
     name_after,
     new_token,
+    possible_nodes,
     suffix_of,
 )
 from twisted_upload.core.signatures import SignatureTable
@@ -221,6 +222,26 @@ def test_longest_name(original: str) -> None:
     assert 252 < len(name.encode()) <= 255
     assert name.endswith(".jpg")
     assert is_file_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [
+        (f"1-one-{TOKEN}", ["one"]),
+        (f"1-one-{TOKEN}.jpg", ["one"]),
+        (f"1-a-b-{TOKEN}-photo.jpg", ["a-b"]),
+        (f"1-one-{TOKEN}-{TOKEN}-photo.jpg", ["one", f"one-{TOKEN}"]),
+        (f"1-one-{TOKEN}-{TOKEN}", ["one", f"one-{TOKEN}"]),
+        (f"1-{TOKEN}-{TOKEN}.jpg", [TOKEN]),
+        ("1-photo.jpg", []),
+        (f"x-one-{TOKEN}", []),
+        (f"in/1-one-{TOKEN}", []),
+        ("1.jpg", []),
+    ],
+)
+def test_possible_nodes(name: str, nodes: list[str]) -> None:
+    """Nobody who chooses an original name can hide the node."""
+    assert possible_nodes(name) == nodes
 
 
 @pytest.mark.parametrize("node", ["-a", "a-", "A", "a.b", "\u00e9", "a" * 33])

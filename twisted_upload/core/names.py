@@ -45,6 +45,7 @@ __all__ = [
     "is_file_name",
     "name_after",
     "new_token",
+    "possible_nodes",
     "suffix_of",
 ]
 
@@ -74,6 +75,7 @@ _WITH_NODE = re.compile(
     r"(?P<moment>[0-9]{1,15})-(?P<node>[a-z0-9-]{1,32})-(?P<token>[0-9a-f]{16})"
     r"(?:(?P<suffix>\..*)?|-(?P<original>[^ ]+))\Z"
 )
+_TOKEN = re.compile(r"-[0-9a-f]{16}(?=[-.]|\Z)")
 _WITH_SERIAL = re.compile(r"(?P<moment>[0-9]+)(?:-(?P<serial>[0-9]+)(?=[-.]|\Z))?(?P<rest>.*)\Z")
 _LONGEST = 255  # bytes of a name, in every common file system
 
@@ -134,6 +136,18 @@ def is_file_name(text: str) -> bool:
         if match is not None and _is_valid(match.groupdict()):
             return True
     return False
+
+
+def possible_nodes(name: str) -> list[str]:
+    """
+    Return the nodes that may have given an upload its name: one, unless the node or the
+    original name looks like a token; none if the name has no node.
+    """
+    moment, _, rest = name.partition("-")
+    if not moment.isdecimal() or not is_file_name(name):
+        return []
+    nodes = (rest[: it.start()] for it in _TOKEN.finditer(rest))
+    return [node for node in nodes if is_node(node)]
 
 
 def _is_valid(parts: dict[str, str | None]) -> bool:

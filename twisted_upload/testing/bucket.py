@@ -4,6 +4,7 @@ A bucket in memory, whose failures and delays are made to order.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import threading
 import time
@@ -65,6 +66,8 @@ def _bytes_of(content: Content, size: int) -> bytes:
         found = b"".join(cast("Sequence[Buffer]", content))
     else:
         found = content.read(size)
+        if len(found) < size:
+            raise OSError(errno.EIO, "the file is shorter than it was")
     if len(found) != size:
         raise ValueError(f"the size of a part is {len(found)}, not {size}")
     return found

@@ -7,13 +7,27 @@ for each repetition.
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Sequence
 from typing import BinaryIO, cast
 
 from twisted_upload.stores.s3.bucket import Buffer, Content
 
-__all__ = ["Body", "FilePart", "Pieces", "body_of"]
+__all__ = ["Body", "ContentFailed", "DescriptorFile", "FilePart", "Pieces", "body_of"]
+
+
+class ContentFailed(Exception):
+    """
+    What is to be sent cannot be read.
+
+    :ivar error: why; it is nothing that an object store could be the cause of.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Body(io.RawIOBase):
@@ -51,7 +65,7 @@ class Body(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return the next bytes: as many as were asked for, unless it ends before."""
+        """Return the next bytes: at most as many as were asked for."""
         left = self._size - self._at
         wanted = left if size is None or size < 0 else min(size, left)
         found = self._read(self._at, wanted) if wanted else b""
@@ -92,7 +106,7 @@ class FilePart(Body):
     """
     A part of a larger file, from its position on.
 
-    :raises ValueError: when it is read, if the file has ended.
+    Reading it raises `ContentFailed` if the file cannot be read, or is shorter than it was.
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -101,11 +115,25 @@ class FilePart(Body):
         self._from = file.tell()
 
     def _read(self, offset: int, size: int) -> bytes:
-        self._file.seek(self._from + offset)
-        found = self._file.read(size)
+        try:
+            self._file.seek(self._from + offset)
+            found = self._file.read(size)
+        except OSError as error:
+            raise ContentFailed(error) from None
         if not found:
-            raise ValueError("a file is shorter than it was")
+            raise ContentFailed(OSError(errno.EIO, "the file is shorter than it was"))
         return found
+
+
+class DescriptorFile(Body):
+    """A file that is open; its position is neither used nor changed."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        super().__init__(size)
+        self._descriptor = descriptor
+
+    def _read(self, offset: int, size: int) -> bytes:
+        return os.pread(self._descriptor, size, offset)
 
 
 def body_of(content: Content, size: int) -> Body:

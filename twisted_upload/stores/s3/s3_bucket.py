@@ -30,7 +30,7 @@ from twisted_upload.stores.s3.bucket import (
     PendingUpload,
     checked_about,
 )
-from twisted_upload.stores.s3.content import body_of
+from twisted_upload.stores.s3.content import ContentFailed, body_of
 from twisted_upload.stores.s3.errors import NameTaken
 from twisted_upload.stores.s3.failures import botocore_failure, obstore_failure, unanswered
 
@@ -279,6 +279,8 @@ class S3Bucket:
         client = self._reach().client
         try:
             answer: Mapping[str, Any] = getattr(client, call)(**parameters)
+        except ContentFailed as unreadable:
+            raise unreadable.error from None
         except Exception as error:
             failed = botocore_failure(f"{self.name}: {operation}", error)
             if _is_gone(error):

@@ -1,0 +1,175 @@
+"""
+Notes on disk of the multipart uploads that are pending, so that those of a killed process
+are found and aborted by the next one.
+
+Each process notes those it has begun in its own file, ``notes-OWNER-BUCKET`` in the folder
+``.pending``, next to its lock (`twisted_upload.disk.owners`).  The notes survive the process,
+and are not synced: what a crash of the machine takes away is found in the list of the object
+store, an hour later.
+
+Everything here waits for the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from twisted_upload.disk.files import Files
+from twisted_upload.disk.folders import open_own_file, open_private
+from twisted_upload.disk.owners import become_owner, is_alive, leave, stay_owner
+
+__all__ = ["PENDING", "Note", "PendingNotes"]
+
+PENDING = ".pending"
+"""The folder of the notes."""
+
+_LARGEST = 64 * 1024 * 1024  # bytes of notes that are read
+_MOST_ENDED = 1000  # lines about uploads that have ended, before the file is written anew
+
+
+class Note(NamedTuple):
+    """
+    A multipart upload that this process, or a dead one, has begun.
+
+    :ivar name: the name that its object would get.
+    :ivar identity: the object store's id of it.
+    :ivar began: when it began, in seconds since the epoch.
+    """
+
+    name: str
+    identity: str
+    began: float
+
+
+class PendingNotes:
+    """
+    The notes of this process, and those of dead ones.
+
+    Its methods may be called in any threads.
+
+    :param folder: descriptor of a folder of this node.
+    :param bucket: name of the bucket: notes about others are left alone.
+    :param now: returns the time in seconds since the epoch.
+    :raises OSError: the folder cannot be used.
+    :ivar owner: the name of this process as an owner.
+    """
+
+    def __init__(self, folder: int, bucket: str, files: Files, now: Callable[[], float]) -> None:
+        with contextlib.ExitStack() as undo:
+            self._folder = open_private(folder, PENDING, files)
+            undo.callback(os.close, self._folder)
+            self.owner, self._lock = become_owner(self._folder, files)
+            undo.callback(leave, self._folder, self.owner, [self._lock])
+            tail = hashlib.sha256(bucket.encode()).hexdigest()[:12]
+            self._pattern = re.compile(rf"notes-([0-9a-f]{{12}})-{tail}")
+            self._name = f"notes-{self.owner}-{tail}"
+            self._file = files.create(self._folder, self._name, 0o600)
+            undo.pop_all()
+        self._files = files
+        self._now = now
+        self._pending: dict[str, Note] = {}
+        self._ended = 0
+        self._closed = False
+        self._mutex = threading.Lock()
+
+    def begun(self, name: str, identity: str) -> None:
+        """Note an upload that has just been begun."""
+        note = Note(name, identity, self._now())
+        with self._mutex:
+            self._pending[identity] = note
+            self._write([note])
+
+    def ended(self, identity: str) -> None:
+        """Note that an upload has been completed or aborted."""
+        with self._mutex:
+            if self._pending.pop(identity, None) is None:
+                return
+            self._ended += 1
+            if self._ended > _MOST_ENDED + len(self._pending):
+                self._write_anew()
+            else:
+                self._write([identity])
+
+    def pending(self) -> list[Note]:
+        """Return those of this process."""
+        with self._mutex:
+            return [*self._pending.values()]
+
+    def stay(self) -> None:
+        """Keep this process from being taken for dead; to be called every minute."""
+        with self._mutex:
+            if not self._closed:
+                stay_owner(self._folder, self.owner, self._lock, self._files)
+
+    def dead(self) -> Iterator[tuple[str, list[Note]]]:
+        """Yield each dead process, and the uploads that it has left pending."""
+        for file in os.listdir(self._folder):
+            match = self._pattern.fullmatch(file)
+            if match is None or match[1] == self.owner or is_alive(self._folder, match[1]):
+                continue
+            with contextlib.suppress(OSError, ValueError):  # another process was faster
+                yield match[1], self._read(file)
+
+    def forget(self, owner: str) -> None:
+        """Remove the notes of a dead process: its uploads are gone."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._name.replace(self.owner, owner), dir_fd=self._folder)
+
+    def close(self) -> None:
+        """Leave; notes about what is still pending stay, and are of a dead process then."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            if not self._pending:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._name, dir_fd=self._folder)
+            leave(self._folder, self.owner, [self._lock, self._file, self._folder])
+
+    def _write(self, lines: Iterable[Note | str]) -> None:
+        # Without a note, an upload is found in the list of the object store.
+        if not self._closed:
+            with contextlib.suppress(OSError):
+                self._files.write(self._file, _encoded(lines))
+
+    def _write_anew(self) -> None:
+        new = f"{self._name}.new"
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new, dir_fd=self._folder)
+            file = self._files.create(self._folder, new, 0o600)
+            try:
+                self._files.write(file, _encoded(self._pending.values()))
+                self._files.replace(self._folder, new, self._folder, self._name)
+                os.dup2(file, self._file, inheritable=False)
+            finally:
+                os.close(file)
+            self._ended = 0
+
+    def _read(self, name: str) -> list[Note]:
+        with open(open_own_file(self._folder, name, os.O_RDONLY), "rb") as file:
+            return [*_decoded(file.read(_LARGEST)).values()]
+
+
+def _encoded(lines: Iterable[Note | str]) -> bytes:
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def _decoded(data: bytes) -> dict[str, Note]:
+    """Return the uploads that are pending, after all lines that are whole."""
+    pending: dict[str, Note] = {}
+    for line in data.split(b"\n"):
+        with contextlib.suppress(ValueError):
+            match json.loads(line):
+                case [str(name), str(identity), int() | float() as began]:
+                    pending[identity] = Note(name, identity, float(began))
+                case str(identity):
+                    pending.pop(identity, None)
+    return pending
