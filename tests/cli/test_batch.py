@@ -15,7 +15,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from twisted_upload.cli.batch import Batch, Result, Retries, exit_status
+from twisted_upload.cli.batch import Batch, Retries
+from twisted_upload.cli.items import STDIN, FileSource, Item, StdinSource, open_stdin
+from twisted_upload.cli.results import Effort, Result, exit_status
 from twisted_upload.cli.streams import ExitStatus
 from twisted_upload.errors import (
     AnswerTimedOut,
@@ -48,7 +50,7 @@ class Sender:
         self.in_progress: list[tuple[Deferred[Receipt], Callable[[int, int | None], object]]] = []
 
     def __call__(
-        self, source: Any, *, progress: Callable[[int, int | None], object]
+        self, source: Any, *, name: str | None, progress: Callable[[int, int | None], object]
     ) -> Deferred[Receipt]:
         self.sent.append(source)
         upload: Deferred[Receipt] = Deferred()
@@ -77,13 +79,13 @@ class Notes:
     """
 
     def __init__(self) -> None:
-        self.began_: list[tuple[int, str]] = []
+        self.began_: list[tuple[int, Item]] = []
         self.progress_: list[tuple[int, int, int | None]] = []
         self.delays: list[float] = []
         self.ended_: list[Result] = []
 
-    def began(self, index: int, file: str) -> None:
-        self.began_.append((index, file))
+    def began(self, index: int, item: Item) -> None:
+        self.began_.append((index, item))
 
     def progress(self, index: int, sent: int, total: int | None) -> None:
         self.progress_.append((index, sent, total))
@@ -93,6 +95,13 @@ class Notes:
 
     def ended(self, result: Result) -> None:
         self.ended_.append(result)
+
+
+def item_of(file: str, stdin: Any) -> Item:
+    """Return what a word of the command line stands for."""
+    if file == STDIN:
+        return Item(file, None, None, StdinSource(stdin))
+    return Item(file, os.path.basename(file), None, FileSource(file))
 
 
 class Running:
@@ -107,11 +116,10 @@ class Running:
         self.batch = Batch(
             self.clock,
             self.send,
-            files,
+            [item_of(file, stdin or open_stdin) for file in files],
             self.notes,
             jobs=jobs,
             retries=retries,
-            stdin=stdin,
         )
         self.done = self.batch.run()
 
@@ -141,7 +149,9 @@ def test_stored() -> None:
     running = Running("photo.jpg")
     running.clock.advance(2)
     running.send.store()
-    assert running.result == Result(0, "photo.jpg", "stored", None, RECEIPT, None, 2.0, 1, 0)
+    assert running.result == Result(
+        *(0, "photo.jpg", "photo.jpg", "stored", None, RECEIPT, None), Effort(2.0, 1), 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +201,8 @@ def test_jobs() -> None:
     running.send.store()
     assert running.done.called
     assert [result.file for result in running.batch.results] == ["a", "b", "c", "d"]
-    assert running.notes.began_ == [*enumerate(["a", "b", "c", "d"])]
+    began = [(index, item.file) for index, item in running.notes.began_]
+    assert began == [*enumerate(["a", "b", "c", "d"])]
 
 
 @pytest.mark.parametrize(
@@ -207,8 +218,8 @@ def test_retried(file: str, error: Exception) -> None:
     running.clock.advance(0.01)
     assert running.send.sent == [file, file]
     running.send.store()
-    assert (running.result.outcome, running.result.attempts) == ("stored", 2)
-    assert running.result.seconds == pytest.approx(1.0)
+    assert (running.result.outcome, running.result.effort.attempts) == ("stored", 2)
+    assert running.result.effort.seconds == pytest.approx(1.0)
 
 
 def test_changed_file_is_retried(file: str) -> None:
@@ -218,7 +229,7 @@ def test_changed_file_is_retried(file: str) -> None:
     running.send.fail(SourceChanged("the file changed"))
     running.clock.advance(10)
     running.send.store()
-    assert (running.result.outcome, running.result.attempts) == ("stored", 2)
+    assert (running.result.outcome, running.result.effort.attempts) == ("stored", 2)
 
 
 @pytest.mark.parametrize("error", [CouldNotConnect("no"), Busy("later"), SourceFailed("gone")])
@@ -266,7 +277,7 @@ def test_not_retried(file: str, error: Exception) -> None:
     """A failure that is not safe to repeat, or would recur, is not retried."""
     running = Running(file, retries=_certain(9))
     running.send.fail(error)
-    assert running.result.attempts == 1
+    assert running.result.effort.attempts == 1
 
 
 def test_unknown_is_retried_on_request(file: str) -> None:
@@ -275,7 +286,7 @@ def test_unknown_is_retried_on_request(file: str) -> None:
     running.send.fail(OutcomeUnknown())
     running.clock.advance(1)
     running.send.fail(NotAllowed())
-    assert (running.result.code, running.result.attempts) == ("not-allowed", 2)
+    assert (running.result.code, running.result.effort.attempts) == ("not-allowed", 2)
 
 
 def test_back_off(file: str) -> None:
@@ -286,7 +297,7 @@ def test_back_off(file: str) -> None:
         running.clock.advance(60)
     running.send.fail(Busy("still"))
     assert running.notes.delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert (running.result.error, running.result.attempts) == ("still", 10)
+    assert (running.result.error, running.result.effort.attempts) == ("still", 10)
 
 
 def test_jitter() -> None:
@@ -305,7 +316,7 @@ def test_pipe_is_not_retried() -> None:
         running.clock.advance(1)
         running.send.progress(0, None)  # connected: reading has begun
         running.send.fail(Busy())
-        assert (running.result.code, running.result.attempts) == ("busy", 2)
+        assert (running.result.code, running.result.effort.attempts) == ("busy", 2)
 
 
 def test_named_pipe_is_not_retried(tmp_path: Path) -> None:
@@ -315,7 +326,7 @@ def test_named_pipe_is_not_retried(tmp_path: Path) -> None:
     running = Running(str(path), retries=_certain(9))
     running.send.progress(0, None)
     running.send.fail(Busy())
-    assert running.result.attempts == 1
+    assert running.result.effort.attempts == 1
 
 
 def test_vanished_file_is_not_retried(tmp_path: Path) -> None:
@@ -323,7 +334,7 @@ def test_vanished_file_is_not_retried(tmp_path: Path) -> None:
     running = Running(str(tmp_path / "gone"), retries=_certain(9))
     running.send.progress(0, 5)
     running.send.fail(Busy())
-    assert running.result.attempts == 1
+    assert running.result.effort.attempts == 1
 
 
 def test_standard_input_from_a_file_is_retried_from_its_first_offset() -> None:
@@ -337,7 +348,7 @@ def test_standard_input_from_a_file_is_retried_from_its_first_offset() -> None:
     running.clock.advance(1)
     assert running.send.sent[1].read() == b"body"
     running.send.store()
-    assert running.result.attempts == 2
+    assert running.result.effort.attempts == 2
 
 
 def test_no_standard_input() -> None:
@@ -359,7 +370,7 @@ def test_interrupted() -> None:
     assert running.send.sent == ["a", "b"]
     results = sorted(running.batch.results, key=lambda result: result.index)
     assert [result.file for result in results] == ["a", "b", "c", "d"]
-    assert [result.attempts for result in results] == [1, 1, 0, 0]
+    assert [result.effort.attempts for result in results] == [1, 1, 0, 0]
     assert {(result.outcome, result.code, result.status) for result in results} == {
         ("failed", "cancelled", 143)
     }
@@ -392,7 +403,7 @@ def test_exit_status(statuses: Sequence[int], status: int) -> None:
     assert (
         exit_status(
             [
-                Result(index, "a", "failed", "busy", None, "no", 0.0, 1, status)
+                Result(index, "a", "a", "failed", "busy", None, "no", Effort(), status)
                 for index, status in enumerate(statuses)
             ]
         )

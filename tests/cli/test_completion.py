@@ -23,7 +23,7 @@ from tests.support.daemon import PATIENCE, deadly
 SCRIPTS = sysconfig.get_path("scripts")
 
 ASKED = [
-    ("--t", {"--to", "--tls"}),
+    ("--t", {"--to", "--tls", "--tar"}),
     ("--retry", {"--retry", "--retry-unknown", "--retry-delay"}),
     ("photo.jpg --js", {"--json"}),
     ("pho", {"photo.jpg"}),

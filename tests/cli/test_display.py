@@ -8,8 +8,9 @@ import io
 
 import pytest
 
-from twisted_upload.cli.batch import Result
 from twisted_upload.cli.display import Display
+from twisted_upload.cli.items import Item, StdinSource, open_stdin
+from twisted_upload.cli.results import Effort, Result
 from twisted_upload.cli.streams import Output
 from twisted_upload.interfaces import Receipt
 
@@ -23,17 +24,18 @@ def _shown(
     quiet: bool = False,
 ) -> tuple[str, str]:
     out, err = io.StringIO(), io.StringIO()
+    item = Item(result.file, result.name, None, StdinSource(open_stdin))
     display = Display(
         Output(out),
         Output(err),
-        files=1,
+        items=[item],
         where="server",
         answer=answer,
         sha256=sha256,
         as_json=as_json,
         quiet=quiet,
     )
-    display.began(result.index, result.file)
+    display.began(result.index, item)
     display.progress(result.index, 5, 5)
     display.ended(result)
     display.close()
@@ -42,7 +44,7 @@ def _shown(
 
 def _stored(name: str | None, sha256: str | None = "0" * 64) -> Result:
     receipt = Receipt(name, 5, sha256, "192.0.2.7:6666", 1.0, 2.0)
-    return Result(0, "a.jpg", "stored", None, receipt, None, 1.0, 1, 0)
+    return Result(0, "a.jpg", "a.jpg", "stored", None, receipt, None, Effort(1.0, 1), 0)
 
 
 def test_stored() -> None:
@@ -88,17 +90,20 @@ def test_raw_answer() -> None:
 @pytest.mark.parametrize("quiet", [False, True])
 def test_failed(outcome: str, code: str, line: str, *, quiet: bool) -> None:
     """A failure is one line on standard error, with or without --quiet."""
-    result = Result(0, "", outcome, code, None, "why", 1.0, 1, 4)  # type: ignore[arg-type]
+    result = Result(0, "", "", outcome, code, None, "why", Effort(1.0, 1), 4)  # type: ignore[arg-type]
     assert _shown(result, quiet=quiet) == ("", f"twisted-upload: '': {line}\n")
 
 
 def test_json_and_quiet() -> None:
     """With --json and --quiet, only the objects are printed."""
-    result = Result(0, "a.jpg", "refused", "busy", None, "why", 1.23456, 1, 4)
+    result = Result(
+        *(0, "a.jpg", "a.jpg", "refused", "busy", None, "why"), Effort(1.23456, 2, 7), 4
+    )
     out, err = _shown(result, as_json=True, quiet=True)
     assert out == (
-        '{"file": "a.jpg", "outcome": "refused", "code": "busy", "name": null, "size": null,'
-        ' "sha256": null, "seconds": 1.235, "attempts": 1, "error": "why"}\n'
+        '{"file": "a.jpg", "name": "a.jpg", "outcome": "refused", "code": "busy",'
+        ' "stored_as": null, "size": null, "sha256": null, "seconds": 1.235, "attempts": 2,'
+        ' "resumed_bytes": 7, "error": "why"}\n'
     )
     assert err == ""
     assert _shown(result, as_json=True)[1] != ""

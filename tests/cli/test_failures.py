@@ -27,7 +27,9 @@ async def test_each_refusal(photo: Path) -> None:
     async with serving(Server(*answers)) as port:
         sent = await run(*[photo] * len(answers), to=port)
     assert (sent.status, sent.out) == (4, "")
-    assert sent.errors == [f"{photo}: refused: {code}: because" for code in CODES]
+    *refusals, last = sent.errors
+    assert refusals == [f"{photo}: refused: {code}: because" for code in CODES]
+    assert last == f"0 stored; {len(CODES)} refused"
 
 
 async def test_refused_by_the_store(photo: Path) -> None:
@@ -197,7 +199,9 @@ async def test_local_files(tmp_path: Path, photo: Path) -> None:
         ]
     )
     assert missing.errors == [f"{tmp_path}/missing: No such file or directory"]
-    assert folder.errors == [f"{tmp_path}: it is a directory"]
+    assert folder.errors == [
+        f"{tmp_path}: it is a directory: -r sends its files, --tar sends it as one"
+    ]
     assert unreadable.errors == [f"{photo}: Permission denied"]
     assert closed.errors == ["-: standard input is closed"]
     assert {missing.status, folder.status, unreadable.status, closed.status} == {5}
@@ -242,5 +246,11 @@ async def test_some_failed(photo: Path, tmp_path: Path) -> None:
         )
         assert len(frontend.stored) == 1
     assert (some.status, some.lines) == (1, [f"{photo}: stored"])
-    assert some.errors == [f"{tmp_path}/missing: No such file or directory"]
+    assert some.errors[:-1] == [f"{tmp_path}/missing: No such file or directory"]
+    assert some.errors[-1].startswith("1 stored, 97.7 KiB in ")
+    assert some.errors[-1].endswith("; 1 failed")
+    assert same.errors[1:] == [
+        f"{tmp_path}: it is a directory: -r sends its files, --tar sends it as one",
+        "0 stored; 2 failed",
+    ]
     assert same.status == 5

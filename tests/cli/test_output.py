@@ -26,10 +26,12 @@ async def test_json(photo: Path, tmp_path: Path) -> None:
         "file": str(photo),
         "outcome": "stored",
         "code": None,
-        "name": "1795328130123.bin",
+        "name": "photo.jpg",
+        "stored_as": "1795328130123.bin",
         "size": 100_003,
         "sha256": hashlib.sha256(content(photo)).hexdigest(),
         "attempts": 1,
+        "resumed_bytes": 0,
         "error": None,
     }
     assert failed.keys() == {*stored, "seconds"}
@@ -111,7 +113,8 @@ async def test_closed_pipe(photo: Path) -> None:
             assert len(frontend.stored) == 2
     finally:
         os.close(write)
-    assert (sent.status, sent.err) == (0, "")
+    assert (sent.status, sent.lines) == (0, [])
+    assert [line.partition(",")[0] for line in sent.errors] == ["2 stored"]
 
 
 async def test_results_cannot_be_written(photo: Path) -> None:

@@ -34,9 +34,8 @@ async def test_stored(photo: Path) -> None:
 async def test_receipt(photo: Path) -> None:
     """If the server sends receipts, the line also has the name; with --raw-answer, all of it."""
     async with open_frontend(RawSettings(receipts=True)) as frontend:
-        sent, raw = await gatherResults(
-            [run_(photo, to=frontend), run_(photo, "--raw-answer", to=frontend)]
-        )
+        sent = await run(photo, to=frontend)
+        raw = await run(photo, "--raw-answer", to=frontend)
     digest = hashlib.sha256(content(photo)).hexdigest()
     assert raw.out == f"{photo}: 上传成功 1795328130123-1.bin 100003 {digest}\n"
     assert sent.out == f"{photo}: stored as 1795328130123.bin\n"

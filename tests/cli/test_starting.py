@@ -72,12 +72,14 @@ def asked(line: str) -> Mapping[str, str]:
             "ping --help",
             "log --help",
             "log nothing",
+            "-r tests/cli --dry-run",
+            "--tar tests/cli --dry-run --limit-rate 1M",
         ),
         *("token --help", "token list --file nothing", "invite --help"),
     ],
 )
 def test_without_twisted(arguments: str) -> None:
-    """Help, version, usage errors and the journal do not import Twisted."""
+    """Help, version, usage errors, dry runs and the journal do not import Twisted."""
     modules = imported(*arguments.split())
     assert "twisted_upload.cli.main" in modules
     assert slow(modules) == set()
@@ -131,17 +133,17 @@ def test_bars() -> None:
     script = (
         "import io, sys\n"
         "from twisted.internet.task import Clock\n"
-        "from twisted_upload.cli.display import FRAME, Bars\n"
+        "from twisted_upload.cli.bars import FRAME, Bars\n"
         "from twisted_upload.cli.streams import Output\n"
         "clock, out = Clock(), io.StringIO()\n"
         "bars = Bars(clock, Output(out))\n"
         "bars.add(0, 'a file')\n"
-        "bars.set(0, 1, 2, 'so far')\n"
+        "bars.set(0, 1, 2)\n"
         "bars.print_above('a line')\n"
         "print('rich' in sys.modules, 'a file' in out.getvalue())\n"
         "clock.advance(FRAME)\n"
         "print('rich' in sys.modules, 'a file' in out.getvalue())\n"
-        "bars.remove(0)\n"
+        "bars.remove(0, 2)\n"
         "bars.close()\n"
     )
     command = [sys.executable, "-c", script]

@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from tests.support.commands import COLUMNS, Process, Server, serving, start
 from tests.support.frontends import OpenFrontend, open_frontend
 from tests.support.waiting import until
-from twisted_upload.cli.display import FRAME
+from twisted_upload.cli.bars import FRAME
 
 reactor: Any = _reactor
 
@@ -67,7 +67,7 @@ async def test_rate_and_time_left(large: Path) -> None:
     """The bar shows sent and total bytes, the rate and the remaining time."""
     async with serving(Server(slow=True)) as port:
         sending = on_terminal(large, to=port)
-        shown = r" \d\S+ .iB of 190\.7 MiB, \d\S+ .iB/s \d\d:\d\d"
+        shown = r" \d\S+ .iB of 190\.7 MiB, \d\S+ .iB/s +\d\d:\d\d"
         await until(lambda: re.search(shown, _seen(sending)))
         sending.kill(signal.SIGTERM)
         await sending.ended

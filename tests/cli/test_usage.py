@@ -24,9 +24,11 @@ async def test_help() -> None:
     for status in (0, 1, 2, 3, 4, 5, 6, 124, 130, 143):
         assert re.search(rf"\b{status}\b", helped.out.partition("Exit status:")[2])
     words = (
-        "--to --jobs --retry --retry-unknown --retry-delay --answer --connect-timeout"
+        "--to --recursive --tar --include --exclude --name --limit-rate --dry-run --raw-answer"
+        " --jobs --retry --retry-unknown --retry-delay --answer --connect-timeout"
         " --stall-timeout --answer-timeout --sha256 --json --quiet --version TWISTED_UPLOAD_TO"
-        " localhost:6666 file outcome code name size sha256 seconds attempts error"
+        " localhost:6666 file outcome code name stored_as size sha256 seconds attempts"
+        " resumed_bytes error"
     )
     assert [word for word in words.split() if word not in helped.out] == []
     assert max(map(len, helped.lines)) <= 90
@@ -57,6 +59,14 @@ async def test_version() -> None:
         (["a", "--jobs", "0"], "--jobs"),
         (["a", "--retry", "-1"], "--retry"),
         (["a", "--retry-delay", "x"], "--retry-delay"),
+        (["a", "--include", "*"], "--recursive"),
+        (["a", "-r", "--include", "/"], "--include"),
+        (["a", "-r", "--exclude", "x", "--exclude", "[z-a]"], "--exclude"),
+        (["a", "-r", "--tar"], "--tar"),
+        (["-", "--tar"], "-"),
+        (["a", "b", "--name", "x"], "--name"),
+        (["a", "-r", "--name", "x"], "--name"),
+        (["a", "--limit-rate", "fast"], "--limit-rate"),
         (["a", "--answer", ""], "--answer"),
         (["a", "--answer", "上传失败: busy"], "--answer"),
         (["a", "--connect-timeout", "soon"], "--connect-timeout"),

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from twisted_upload.cli.destination import Destination
+from twisted_upload.cli.patterns import Pattern
 from twisted_upload.core.answers import FAILURE, SUCCESS
 from twisted_upload.core.text import parse_duration
 
@@ -46,6 +47,13 @@ class Options:
     retry: int
     retry_unknown: bool
     retry_delay: float
+    recursive: bool
+    tar: bool
+    include: tuple[Pattern, ...]
+    exclude: tuple[Pattern, ...]
+    name: str | None
+    limit_rate: int
+    dry_run: bool
     answer: str
     raw_answer: bool
     sha256: bool
@@ -57,11 +65,16 @@ class Options:
 
 
 def understood(understand: Callable[[str], Any]) -> Callable[..., Any]:
-    """Return a click callback that parses a value with a function, and reports its ValueError."""
+    """
+    Return a click callback that parses a value, or each of several, with a function, and
+    reports its ValueError.
+    """
 
-    def callback(ctx: click.Context, param: click.Parameter, value: str) -> Any:
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         try:
-            return understand(value)
+            if isinstance(value, tuple):
+                return tuple(map(understand, value))
+            return None if value is None else understand(value)
         except ValueError as error:
             environment = ctx.get_parameter_source(param.name or "") is ParameterSource.ENVIRONMENT
             hint = str(param.envvar) if environment else None

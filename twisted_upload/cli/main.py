@@ -31,9 +31,10 @@ from twisted_upload.cli.common_options import (
 )
 from twisted_upload.cli.destination import parse_destination
 from twisted_upload.cli.interrupts import Interrupts
+from twisted_upload.cli.patterns import parse_pattern
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Output, Streams
 from twisted_upload.core.garbage import Importing
-from twisted_upload.core.text import printable
+from twisted_upload.core.text import parse_size, printable
 from twisted_upload.version import VERSION
 
 __all__ = ["main", "program"]
@@ -168,6 +169,37 @@ def _complete_file(
 @tls_option
 @cacert_option
 @click.option(
+    "-r", "--recursive", is_flag=True,
+    help="Send the files in folders too, one by one. Symbolic links and special files in them are"
+    " skipped, and named.",
+)  # fmt: skip
+@click.option(
+    "--tar", is_flag=True,
+    help="Send all files and folders as one tar archive, which is made while it is sent.",
+)  # fmt: skip
+@click.option(
+    "--include", metavar="GLOB", multiple=True, callback=understood(parse_pattern),
+    help="Of what is in folders, send only matching files: *.jpg in any folder, 2026/** by path,"
+    " drafts/ for whole folders. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--exclude", metavar="GLOB", multiple=True, callback=understood(parse_pattern),
+    help="Of what is in folders, do not send matching files, even included ones. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--name", metavar="NAME",
+    help="Send the only file, the archive or standard input under this name (HTTP only).",
+)  # fmt: skip
+@click.option(
+    "--limit-rate", metavar="SIZE", callback=understood(parse_size), default="0",
+    show_default=True,
+    help="Send at most so much per second, all files together, as in 5M; 0 for no limit.",
+)  # fmt: skip
+@click.option(
+    "--dry-run", is_flag=True,
+    help="Print what would be sent, with names and sizes, and connect to nothing.",
+)  # fmt: skip
+@click.option(
     "-j", "--jobs", metavar="N", type=click.IntRange(1, 1000), default=1, show_default=True,
     help="Send up to N files at the same time.",
 )  # fmt: skip
@@ -207,8 +239,9 @@ def _complete_file(
 )  # fmt: skip
 @click.option(
     "--json", "as_json", is_flag=True,
-    help="Print one JSON object per line for each file: file, outcome (stored, refused, failed,"
-    " unknown), code, name, size, sha256, seconds, attempts, error.",
+    help="Print one JSON object per line for each file: file, name, outcome (stored, refused,"
+    " failed, unknown, skipped), code, stored_as, size, sha256, seconds, attempts, resumed_bytes,"
+    " error.",
 )  # fmt: skip
 @click.option(
     "-q", "--quiet", is_flag=True,
@@ -225,14 +258,26 @@ def program(**values: Any) -> Options:
     return Options(**values)
 
 
-def _sender() -> Callable[[Options, Streams], int]:
-    """Import the function that sends files, which is slow."""
+def _send(options: Options, streams: Streams) -> int:
+    """
+    Send files, or print which would be sent.
+
+    :return: the exit status.
+    """
+    from twisted_upload.cli.planning import plan_of, show_plan  # noqa: PLC0415
+
+    plan = plan_of(options, streams)
+    if options.dry_run:
+        return show_plan(plan, options, streams)
+    if not plan.items:
+        streams.err.line(f"{PROGRAM}: nothing to send: no file was found")
+        return ExitStatus.OK
     try:
         with Importing():
-            from twisted_upload.cli.transfer import send  # noqa: PLC0415
+            from twisted_upload.cli.transfer import send  # noqa: PLC0415 - slow to import
     except OSError as error:  # not an error of standard output
         raise ImportError(f"cannot load the client: {error.strerror}") from error
-    return send
+    return send(options, plan, streams)
 
 
 def main(
@@ -254,7 +299,7 @@ def main(
             obj=streams,
         )
         if isinstance(done, Options):
-            done = _sender()(done, streams)
+            done = _send(done, streams)
         sys.exit(done)
     except click.ClickException as error:
         err.line(printable(f"{PROGRAM}: {error.format_message()}"))

@@ -18,7 +18,16 @@ from typing import Any, BinaryIO, cast
 from twisted_upload.client.sized import SizedSource
 from twisted_upload.errors import SourceChanged, SourceFailed
 
-__all__ = ["CHANGED", "CHUNK", "AnySource", "Content", "is_blocking", "open_content", "reading"]
+__all__ = [
+    "CHANGED",
+    "CHUNK",
+    "AnySource",
+    "Content",
+    "NamedPipe",
+    "is_blocking",
+    "open_content",
+    "reading",
+]
 
 CHUNK = 256 * 1024
 """Bytes read and sent at a time; larger chunks gain nothing."""
@@ -213,7 +222,7 @@ def _open_path(path: str) -> Content:
             return Content(
                 file, status.st_size, ours=True, status=status, path=os.path.realpath(path)
             )
-        return Content(cast(BinaryIO, _NamedPipe(path)), None, ours=True, waits=True)
+        return Content(cast(BinaryIO, NamedPipe(path)), None, ours=True, waits=True)
     except (OSError, ValueError) as error:
         raise SourceFailed(f"cannot read {path}: {_reason(error)}") from error
 
@@ -223,7 +232,7 @@ def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
-class _NamedPipe(io.RawIOBase):
+class NamedPipe(io.RawIOBase):
     """A named pipe: opening it may wait for a writer, so the first read opens it."""
 
     def __init__(self, path: str) -> None:

@@ -79,14 +79,16 @@ class LimitedFile(SizedSource):
     """
     A regular file, or another sized source, read at a limited rate.
 
-    :param source: a path; or an open file, from its current offset.
+    :param source: a path; or an open file, from its current offset, which is not closed.
     :raises SourceFailed: the file cannot be opened.
     """
 
     def __init__(self, source: str | BinaryIO | SizedSource, limit: RateLimit) -> None:
         super().__init__()
         self._limit = limit
+        self._lock = threading.Lock()  # as in TarStream
         self._file: Any = source
+        self._ours = isinstance(source, str | SizedSource)
         self._start = 0
         self._status: os.stat_result | None = None
         if isinstance(source, SizedSource):
@@ -104,11 +106,12 @@ class LimitedFile(SizedSource):
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes when they may pass; none at the end."""
         piece = self._limit.piece
-        chunk: bytes = self._file.read(piece if size < 0 else min(size, piece))
+        with self._lock:
+            chunk: bytes = self._file.read(piece if size < 0 else min(size, piece))
+            if not chunk:
+                self._check()
         if chunk:
             self._limit.take(len(chunk))
-        else:
-            self._check()
         return chunk
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -123,10 +126,11 @@ class LimitedFile(SizedSource):
         return here - self._start
 
     def close(self) -> None:
-        """Close the file."""
-        if not self.closed and hasattr(self, "_file"):
-            self._file.close()
-        super().close()
+        """Close the file, unless it was given open."""
+        with self._lock:
+            if self._ours and not isinstance(self._file, str):
+                self._file.close()
+            super().close()
 
     def _check(self) -> None:
         """

@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import tarfile
+import threading
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -64,6 +65,20 @@ class Member:
         return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
+class _Plan:
+    """Where each member of an archive begins."""
+
+    def __init__(self, members: list[Member]) -> None:
+        self.members = members
+        self.starts = []
+        self.end = 0
+        for member in members:
+            self.starts.append(self.end)
+            self.end += len(member.header()) + _whole_blocks(member.size)
+        # tarfile fills the last record, as the standard asks for.
+        self.size = -(-(self.end + 2 * _BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+
+
 class TarStream(SizedSource):
     """
     An archive of these members.
@@ -72,35 +87,41 @@ class TarStream(SizedSource):
     it cannot be read; the text names the file.
     """
 
-    def __init__(self, members: Iterable[Member]) -> None:
+    def __init__(self, members: Iterable[Member] | _Plan) -> None:
         super().__init__()
-        self._members = [*members]
-        self._starts = []
-        end = 0
-        for member in self._members:
-            self._starts.append(end)
-            end += len(member.header()) + _whole_blocks(member.size)
-        self._end = end
-        # tarfile fills the last record, as the standard asks for.
-        self.size = -(-(end + 2 * _BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+        self._plan = members if isinstance(members, _Plan) else _Plan([*members])
+        self.size = self._plan.size
         self._position = 0
         self._index = -1
         self._header = b""
         self._file: int | None = None
+        # A thread may still be reading when it is closed: a file descriptor that is closed
+        # then could already be another file's.
+        self._lock = threading.Lock()
+
+    def again(self) -> TarStream:
+        """Return the same archive, read independently of this one from its beginning."""
+        return TarStream(self._plan)
 
     def readinto(self, buffer: Any) -> int:
         """Read the next bytes into a buffer; return how many, 0 at the end."""
-        view = memoryview(buffer).cast("B")
+        with self._lock:
+            if self.closed:
+                raise ValueError("it is closed")
+            return self._readinto(memoryview(buffer).cast("B"))
+
+    def _readinto(self, view: memoryview) -> int:
+        plan = self._plan
         if not view or self._position >= self.size:
             return 0
-        if self._position >= self._end:
+        if self._position >= plan.end:
             return self._put(view, _ZEROS[: self.size - self._position])
-        index = bisect_right(self._starts, self._position) - 1
+        index = bisect_right(plan.starts, self._position) - 1
+        member = plan.members[index]
         if index != self._index:
             self._release()
-            self._index, self._header = index, self._members[index].header()
-        member = self._members[index]
-        offset = self._position - self._starts[index]
+            self._index, self._header = index, member.header()
+        offset = self._position - plan.starts[index]
         if offset < len(self._header):
             return self._put(view, self._header[offset:])
         offset -= len(self._header)
@@ -113,8 +134,9 @@ class TarStream(SizedSource):
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError(f"negative offset {base + offset}")
-        self._release()
-        self._position = base + offset
+        with self._lock:
+            self._release()
+            self._position = base + offset
         return self._position
 
     def tell(self) -> int:
@@ -123,9 +145,9 @@ class TarStream(SizedSource):
 
     def close(self) -> None:
         """Close the file that is being read."""
-        if not self.closed:
+        with self._lock:
             self._release()
-        super().close()
+            super().close()
 
     def _put(self, view: memoryview, content: bytes) -> int:
         size = min(len(view), len(content))
@@ -149,7 +171,7 @@ class TarStream(SizedSource):
         except OSError as error:
             if error.errno == errno.ELOOP:  # it has become a symbolic link
                 raise SourceChanged(f"{member.path} changed while it was being sent") from error
-            raise SourceFailed(f"cannot read {member.path}: {error.strerror}") from error
+            raise SourceFailed(f"cannot read {member.path}: {error.strerror}") from None
         return self._put(view, chunk)
 
     def _check(self, member: Member) -> None:
