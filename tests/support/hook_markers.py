@@ -20,16 +20,19 @@ from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
 PEER = "192.0.2.7:50123"
 
 
-def hooked_folder(path: Path, files: Files | None = None, **more: Any) -> Folder:
+def hooked_folder(
+    path: Path, files: Files | None = None, queue: str = HOOKS, **more: Any
+) -> Folder:
     """Open a drop folder with a queue."""
     return open_folder(
-        str(path), files=files or Files(), suffix=lambda _: ".bin", queues=[HOOKS], **more
+        str(path), files=files or Files(), suffix=lambda _: ".bin", queues=[queue], **more
     )
 
 
 def queue_of(folder: Folder) -> HookSpool:
     """Return the queue of a drop folder."""
-    return folder.queues[HOOKS]
+    (queue,) = folder.queues.values()
+    return queue
 
 
 def marked(
@@ -58,14 +61,14 @@ def store_marked(
     return stored, marker
 
 
-def waiting(path: Path) -> list[str]:
+def waiting(path: Path, queue: str = HOOKS) -> list[str]:
     """Return the names in ``waiting/``, in order."""
-    return sorted(os.listdir(path / HOOKS / WAITING))
+    return sorted(os.listdir(path / queue / WAITING))
 
 
-def failed(path: Path) -> list[str]:
+def failed(path: Path, queue: str = HOOKS) -> list[str]:
     """Return the names in ``failed/``, in order."""
-    return sorted(os.listdir(path / HOOKS / FAILED))
+    return sorted(os.listdir(path / queue / FAILED))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

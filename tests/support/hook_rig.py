@@ -18,6 +18,7 @@ from tests.support.hook_markers import hooked_folder, queue_of, store_marked
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.hooks.command import HookEnd
+from twisted_upload.hooks.program import ProgramCommand
 from twisted_upload.hooks.runner import HookRunner
 from twisted_upload.interfaces import NO_METADATA, Metadata
 from twisted_upload.observability.counters import ProgramCounts
@@ -83,7 +84,7 @@ class Hooks:
         self.clock = Clock()
         more = {"jobs": 2, "attempts": 3, "chance": lambda: 0.5, **more}
         self.runner = HookRunner(
-            self.programs,
+            ProgramCommand(self.programs),
             self.threads,
             self.clock,
             lambda: MILLISECONDS / 1000,

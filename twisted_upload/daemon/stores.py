@@ -198,12 +198,13 @@ def _hooks(listener: Listener, reactor: Any, programs: list[ProgramCounts]) -> H
     command, jobs = hook_command(listener), listener.settings.on_upload_jobs
     if command is None:
         return None
+    from twisted_upload.hooks.program import ProgramCommand  # noqa: PLC0415
     from twisted_upload.hooks.runner import HookRunner  # noqa: PLC0415
 
     counts = ProgramCounts()
     programs.append(counts)
     return HookRunner(
-        command,
+        ProgramCommand(command),
         DiskThreads(reactor, jobs + 1, "on-upload"),
         reactor,
         time.time,

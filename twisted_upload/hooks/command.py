@@ -51,6 +51,8 @@ class HookEnd:
     :ivar ran: whether it was started, or a start was attempted.
     :ivar counts: whether a failure uses up an attempt: not if an error of the system kept
         the program from running.
+    :ivar concerns_all: whether a failure would be the same for every file, for example
+        because an object store is away.
     """
 
     what: str
@@ -59,6 +61,7 @@ class HookEnd:
     said: str = ""
     ran: bool = True
     counts: bool = True
+    concerns_all: bool = False
 
 
 class HookCommand:

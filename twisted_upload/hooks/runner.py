@@ -1,35 +1,40 @@
 """
-``--on-upload``: a program for each stored file.
+What is done for each stored file: a program is started (``--on-upload``), or the file is
+forwarded (``--forward``).
 
-**For every stored file, the program is started until it succeeds, or has failed so
-often that its marker is set aside; it is started at least once, even if the daemon is
-killed or the power fails.**  The state on disk is the queue
-(`twisted_upload.hooks.spool`).  What this module holds, in the reactor's thread, is a
-window on the oldest part of the queue, and may be lost at any moment.
+**For every stored file, it is done until it succeeds, or has failed so often that the
+file's marker is set aside; it is tried at least once, even if the daemon is killed or
+the power fails.**  The state on disk is the queue (`twisted_upload.hooks.spool`).  What
+this module holds, in the reactor's thread, is a window on the oldest part of the queue,
+and may be lost at any moment.
 
-No sender ever waits for any of this: a program is started after its file's sender has
-been answered, by threads that have nothing else to do.
+A failure that concerns all files sets none aside: they wait until it is over
+(`twisted_upload.hooks.outage`).
+
+No sender ever waits for any of this: it is done after the file's sender has been
+answered, by threads that have nothing else to do.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from twisted_upload.disk.threads import IDisk
 from twisted_upload.hooks.command import HookEnd
-from twisted_upload.hooks.log import HookLog
+from twisted_upload.hooks.interfaces import IHookCommand, IHookCounts, IHookThreads
+from twisted_upload.hooks.log import HookLog, QueueLog
 from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.outage import Outage
 from twisted_upload.hooks.spool import HookSpool
-from twisted_upload.hooks.spool_scan import SpoolScan, scan
-from twisted_upload.hooks.task import HookTask, IHookCommand, not_started
+from twisted_upload.hooks.spool_scan import SpoolScan, scan, take_back
+from twisted_upload.hooks.task import HookTask, not_started
 
 __all__ = [
     "BATCH",
@@ -39,8 +44,6 @@ __all__ = [
     "PAUSES",
     "UNCOUNTED_INTERVAL",
     "HookRunner",
-    "IHookCounts",
-    "IHookThreads",
 ]
 
 PAUSES = (1.0, 5.0, 30.0, 120.0, 600.0)
@@ -61,46 +64,29 @@ MOST_KNOWN = 10_000
 """Files that are tracked in memory; the rest are only in the queue on disk."""
 
 BATCH = 500
-"""Markers that one scan reads from the disk."""
+"""Markers that one scan reads from the disk; more of a long queue, because a scan lists
+all of it."""
 
 
-class IHookThreads(IDisk, Protocol):
-    """Threads for programs: one for each that may run, and one to scan the queue."""
-
-    def stop(self) -> Deferred[None]:
-        """Accept no more jobs; fires when all accepted jobs are done."""
-
-
-class IHookCounts(Protocol):
-    """
-    A runner's counts of work to do and done.  The runner updates them.
-
-    :ivar waiting: files whose programs have not succeeded yet, as of the last scan.
-    :ivar given_up: files whose programs are not started again, as of the last scan.
-    :ivar running: programs that are running.
-    """
-
-    waiting: int
-    given_up: int
-    running: int
-
-    def ended(self, seconds: float, *, succeeded: bool) -> None:
-        """Count a program that has run."""
+_SELDOM = 20  # a scan that takes long comes seldom: it takes at most a part of this of the time
+_SHARE = 50
 
 
 class HookRunner:
     """
-    Starts the program for each stored file.
+    Does for each stored file what is to be done.
 
-    :param command: the program.
+    :param command: does it for one file.
     :param threads: the threads that wait for it.
     :param clock: schedules retries and scans.
     :param now: returns the time in seconds since the epoch.
     :param counts: updated by the runner.
-    :param jobs: the maximum number of programs running at a time.
+    :param jobs: the maximum number of files that are worked on at a time.
     :param attempts: number of failures after which a file is set aside.
-    :param chance: returns a random number from 0 to 1, so that programs that fail
-        together are not retried together.
+    :param chance: returns a random number from 0 to 1, so that files that fail together
+        are not retried together.
+    :param log: makes the log lines; called with a function for the path of the folder.
+    :param again_after: seconds after which a file that was set aside is tried again.
     """
 
     def __init__(
@@ -114,6 +100,8 @@ class HookRunner:
         jobs: int,
         attempts: int,
         chance: Callable[[], float],
+        log: Callable[[Callable[[], str]], QueueLog] = HookLog,
+        again_after: float = math.inf,
     ) -> None:
         self._command = command
         self._threads = threads
@@ -126,7 +114,9 @@ class HookRunner:
         self._known: set[str] = set()
         self._ready: deque[HookTask] = deque()
         self._resting: list[tuple[float, int, HookTask]] = []  # a heap: when, a serial, what
-        self._log = HookLog(self._path)
+        self._outage = Outage(clock, chance)
+        self._again_after = again_after
+        self._log = log(self._path)
         self._serials = itertools.count()
         self._counts = counts
         self._set_aside_told = False
@@ -134,6 +124,7 @@ class HookRunner:
         self._not_counted_unlogged = 0
         self._count_due = 0.0
         self._looking = False
+        self._began = self._took = 0.0  # when the last scan began, and its seconds
         self._reads = True  # the current scan reads markers, not only counts them
         self._more = False  # on disk than is known here
         self._stopping = False
@@ -206,7 +197,8 @@ class HookRunner:
         self._known.discard(task.marker.identity)
 
     def _go_on(self) -> None:
-        while self._ready and self._counts.running < self._jobs and not self._stopping:
+        most = self._outage.at_most(self._jobs)
+        while self._ready and self._counts.running < most and not self._stopping:
             self._start(self._ready.popleft())
         if self._more and len(self._ready) < BATCH // 2 and len(self._known) < MOST_KNOWN:
             self._look()
@@ -214,21 +206,25 @@ class HookRunner:
     # The queue on disk
 
     def _look(self) -> None:
-        self._later("look", LOOK_INTERVAL, self._look)
+        self._later("look", max(LOOK_INTERVAL, _SELDOM * self._took), self._look)
         spool = self._queue()
         if self._looking or self._stopping or spool is None:
             return
         self._reads = len(self._known) < MOST_KNOWN
-        most = BATCH if self._reads else 0  # 0: only count them
-        now = self._clock.seconds()
+        most = max(BATCH, min(MOST_KNOWN - len(self._known), self._counts.waiting // _SHARE))
+        most = most if self._reads else 0  # 0: only count them
+        now = self._began = self._clock.seconds()
         count = now >= self._count_due
         if count:
             self._count_due = now + LOOK_INTERVAL
         self._looking = True
         self._more = False
         known = frozenset(self._known)
+        before = self._now() - self._again_after
 
         def job() -> tuple[SpoolScan, int | None]:
+            if count:
+                take_back(spool, before, BATCH)
             return scan(spool, most, known), spool.count_set_aside() if count else None
 
         self._threads.run(job).addCallbacks(self._found, self._cannot_look, (spool,))
@@ -236,7 +232,8 @@ class HookRunner:
     def _found(self, seen: tuple[SpoolScan, int | None], spool: HookSpool) -> None:
         found, set_aside = seen
         self._looking = False
-        self._counts.waiting = found.waiting
+        self._took = self._clock.seconds() - self._began
+        self._counts.waiting, self._counts.oldest = found.waiting, found.oldest
         # If the scan brought nothing, do not repeat it before the next interval.
         idle = self._reads and not (found.markers or found.gone or found.bad)
         self._more |= found.more and not idle
@@ -271,12 +268,29 @@ class HookRunner:
         else:
             if end.ran:
                 self._counts.ended(end.seconds, succeeded=end.succeeded)
-            if end.succeeded or self._stopping:
+            if end.concerns_all and not self._stopping:
+                self._wait_for_all(end, task)
+            elif end.succeeded or self._stopping:
                 self._log.ended(task.marker.name, end)
                 self._forget(task)
             else:
                 self._failed(end, task)
+            if end.ran and not end.concerns_all:
+                self._works()
         self._go_on()
+
+    def _wait_for_all(self, end: HookEnd, task: HookTask) -> None:
+        pause = self._outage.failed()
+        self._log.all_fail(task.marker.name, end, pause)
+        self._later("all", pause, self._go_on)
+        # Another file is tried next: if it fails for this one alone, the others go on.
+        task.tries += 1
+        self._rest(task, max(pause, self._outage.pause(task.tries)))
+
+    def _works(self) -> None:
+        seconds = self._outage.over()
+        if seconds is not None:
+            self._log.works_again(seconds)
 
     def _wait_for_others(self, task: HookTask) -> None:
         if not task.waits:

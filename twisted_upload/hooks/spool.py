@@ -271,14 +271,14 @@ class HookSpool:
         try:
             if marker.sha256 is not None:
                 status = os.stat(marker.name, dir_fd=self.final, follow_symlinks=False)
-                return marker.sha256 if self._matches(marker, status) else None
+                return marker.sha256 if self.matches(marker, status) else None
             descriptor = os.open(marker.name, flags, dir_fd=self.final)
         except OSError as error:
             if error.errno in _NOT_THERE:
                 return None
             raise
         try:
-            if not self._matches(marker, os.fstat(descriptor)):
+            if not self.matches(marker, os.fstat(descriptor)):
                 return None
             digest = hashlib.sha256()
             while piece := os.read(descriptor, _CHUNK):
@@ -310,6 +310,7 @@ class HookSpool:
         try:
             if os.fstat(descriptor).st_size < _LARGEST_NOTES:
                 files.write(descriptor, line)
+            os.utime(descriptor, (when, when))  # for `take_back`
             if self._durable:
                 files.fsync(descriptor)
         finally:
@@ -358,7 +359,7 @@ class HookSpool:
             status = os.stat(name, dir_fd=self.final, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        if self._matches(marker, status):
+        if self.matches(marker, status):
             marker.stored_as(name)
             return True
         return False
@@ -376,7 +377,8 @@ class HookSpool:
         finally:
             os.close(descriptor)
 
-    def _matches(self, marker: Marker, status: os.stat_result) -> bool:
+    def matches(self, marker: Marker, status: os.stat_result) -> bool:
+        """Return whether this is the file of a marker: see `Marker.is_of`."""
         return marker.is_of(status, os.fstat(self.waiting).st_uid)
 
     def _open(self, marker: Marker, flags: int) -> int:

@@ -22,11 +22,12 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from twisted_upload.disk.folders import open_own_file
 from twisted_upload.disk.owners import TEMPORARY_ERRORS
-from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.marker import LARGEST_MARKER, Marker
 from twisted_upload.hooks.spool import MARKER_NAME, HookSpool
 
-__all__ = ["BadMarker", "SpoolScan", "scan"]
+__all__ = ["BadMarker", "SpoolScan", "scan", "take_back"]
 
 _DIGITS = re.compile(r"[0-9]+")
 
@@ -58,6 +59,8 @@ class SpoolScan:
     :ivar waiting: number of markers in the queue, including known ones and those of
         other owners.
     :ivar error: why some markers could not be read at the moment, if any.
+    :ivar oldest: arrival of the oldest of them, in seconds since the epoch; 0 if there
+        are none.
     """
 
     markers: Sequence[Marker]
@@ -66,6 +69,7 @@ class SpoolScan:
     bad: Sequence[BadMarker]
     waiting: int
     error: OSError | None = None
+    oldest: float = 0.0
 
 
 def scan(spool: HookSpool, most: int, known: Collection[str]) -> SpoolScan:
@@ -76,6 +80,49 @@ def scan(spool: HookSpool, most: int, known: Collection[str]) -> SpoolScan:
     :param known: identities of markers to skip.
     """
     return _Scan(spool).look(most, known)
+
+
+def take_back(spool: HookSpool, before: float, most: int) -> int:
+    """
+    Move markers from ``failed/`` back to ``waiting/``, except unusable ones.
+
+    :param before: those that were set aside before this moment, in seconds since the
+        epoch.
+    :param most: the maximum number of them.
+    :return: the number of markers moved.
+    """
+    if before <= 0:
+        return 0
+    moved = 0
+    with os.scandir(spool.failed) as entries:
+        for entry in entries:
+            match = MARKER_NAME.match(entry.name)
+            if match is None or moved >= most:
+                continue
+            try:
+                status = os.stat(entry.name, dir_fd=spool.failed, follow_symlinks=False)
+                if status.st_mtime < before and _was_tried(spool, entry.name):
+                    ours = spool.name_of(match[1])
+                    spool.files.replace(spool.failed, entry.name, spool.waiting, ours)
+                    moved += 1
+            except (OSError, ValueError):
+                continue  # another process has taken it, or it is not as we write it
+    return moved
+
+
+def _was_tried(spool: HookSpool, name: str) -> bool:
+    """
+    Return whether a marker was set aside because it failed too often, not as unusable.
+
+    :raises ValueError: it is not our file.
+    """
+    descriptor = open_own_file(spool.failed, name, os.O_RDONLY)
+    try:
+        end = max(0, os.fstat(descriptor).st_size - LARGEST_MARKER)
+        *_, last = os.pread(descriptor, LARGEST_MARKER, end).rstrip(b"\n").split(b"\n")
+    finally:
+        os.close(descriptor)
+    return b'"attempts"' in last
 
 
 class _Scan:
@@ -106,25 +153,30 @@ class _Scan:
                     markers.append(marker)
         found, gone = self._find_files(markers)
         temporary = self._temporary_errors[0] if self._temporary_errors else None
-        return SpoolScan(found, len(names) > most, gone, bad, waiting(), temporary)
+        number, oldest = waiting()
+        return SpoolScan(found, len(names) > most, gone, bad, number, temporary, oldest)
 
-    def _names(self, known: Collection[str]) -> tuple[Callable[[], int], Iterator[str]]:
+    def _names(
+        self, known: Collection[str]
+    ) -> tuple[Callable[[], tuple[int, float]], Iterator[str]]:
         """
-        Return a function for the number of markers, valid after the second value is
-        exhausted; and the names of the markers that we may take.
+        Return a function for the number of markers and the time of the oldest, valid after
+        the second value is exhausted; and the names of the markers that we may take.
         """
         spool = self._spool
         living = {spool.owner: False}  # as if dead: our own markers may be taken
-        count = 0
+        count, oldest = 0, ""
 
         def owned() -> Iterator[str]:
-            nonlocal count
+            nonlocal count, oldest
             with os.scandir(spool.waiting) as entries:
                 for entry in entries:
                     match = MARKER_NAME.match(entry.name)
                     if match is None or match[1] in spool.being_stored:
                         continue
                     count += 1
+                    if not oldest or match[2] < oldest:
+                        oldest = match[2]
                     if match[1] in known or match[1] in spool.stuck:
                         continue
                     owner = match[3]
@@ -133,7 +185,7 @@ class _Scan:
                     if not living[owner]:
                         yield entry.name
 
-        return lambda: count, owned()
+        return lambda: (count, int(oldest or 0) / 1000), owned()
 
     def _take(self, name: str) -> Marker | None:
         """

@@ -1,49 +1,30 @@
 """
-A file whose program is to be started: what a thread does for it, and what came of it.
+A file whose program is to be started, or which is to be forwarded: what a thread does
+for it, and what came of it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from twisted_upload.hooks.command import HookEnd
+from twisted_upload.hooks.interfaces import IHookCommand
 from twisted_upload.hooks.log import reason
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 
-__all__ = ["HookTask", "IHookCommand", "not_started"]
-
-
-class IHookCommand(Protocol):
-    """The program; see `twisted_upload.hooks.command.HookCommand`."""
-
-    def check(self) -> None:
-        """See `HookCommand.check`."""
-
-    def start(self) -> None:
-        """See `HookCommand.start`."""
-
-    def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
-        """See `HookCommand.run`."""
-
-    def stop(self) -> None:
-        """See `HookCommand.stop`."""
-
-    def close(self) -> None:
-        """See `HookCommand.close`."""
+__all__ = ["HookTask", "not_started", "nothing_to_do"]
 
 
 class HookTask:
     """
-    A file, and what has become of its program since the file became known here.
+    A file, and what has been done for it since it became known here.
 
     :param spool: holds its marker.
-    :ivar failures: how often the program has run and failed.
+    :ivar failures: how often the program, or forwarding, has failed.
     :ivar tries: how often it has failed, whether it ran or not.
-    :ivar waits: for a program that another daemon has started.
+    :ivar waits: for what another daemon has started.
     """
 
     __slots__ = ("_success", "failures", "marker", "spool", "tries", "waits")
@@ -58,17 +39,17 @@ class HookTask:
 
     def run(self, command: IHookCommand) -> HookEnd | None:
         """
-        Start the program, wait until it ends, and remove the marker if it has succeeded.
-        Waits for the disk.
+        Do what is to be done, and remove the marker if that has succeeded.  Waits for the
+        disk, and for the program or the network.
 
-        :return: how it ended; None if the program of another daemon is still running.
+        :return: how it ended; None if another daemon is still doing it.
         :raises Exception: it was not started.
         """
         spool, marker = self.spool, self.marker
         try:
             held = spool.lock(marker)
         except FileNotFoundError:
-            return _nothing("its marker is gone")
+            return nothing_to_do("its marker is gone")
         if held is None:
             return None
         try:
@@ -87,27 +68,9 @@ class HookTask:
 
     def _start(self, command: IHookCommand, held: int) -> HookEnd:
         spool, marker = self.spool, self.marker
-        sha256 = spool.digest(marker)
-        if sha256 is None:
-            return _nothing("the file is gone")
-        variables = {
-            "NAME": marker.name,
-            "PATH": "" if marker.url else os.path.join(spool.path, marker.name),
-            "URL": marker.url,
-            "SIZE": str(marker.size),
-            "SHA256": sha256,
-            "PEER": marker.peer,
-            "LISTENER": marker.listener,
-            "ARRIVED": f"{int(marker.arrived * 1000) / 1000:.3f}",  # as in the name
-            "ATTEMPT": str(self.failures + 1),
-            "ORIGINAL_NAME": marker.metadata.original_name,
-            "CONTENT_TYPE": marker.metadata.content_type,
-            "LABEL": marker.metadata.label,
-        }
-        # An abstract unix address begins with a NUL, which no variable can hold.
-        return command.run(
-            {f"UPLOAD_{name}": value.replace("\0", "@") for name, value in variables.items()}, held
-        )
+        if spool.digest(marker) is None:
+            return nothing_to_do("the file is gone")
+        return command.run(spool, marker, self.failures + 1, held)
 
 
 def not_started(error: BaseException | None) -> HookEnd:
@@ -121,5 +84,6 @@ def not_started(error: BaseException | None) -> HookEnd:
     )
 
 
-def _nothing(why: str) -> HookEnd:
+def nothing_to_do(why: str) -> HookEnd:
+    """Return the end for a file for which nothing is left to do."""
     return HookEnd(f"nothing to do, {why}", succeeded=True, seconds=0.0, ran=False)

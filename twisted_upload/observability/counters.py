@@ -165,12 +165,14 @@ class ProgramCounts:
 
     :ivar waiting: files whose programs have not succeeded yet, as of the last scan;
         includes all processes that share the directory.
+    :ivar oldest: arrival of the oldest of them, in seconds since the epoch; 0 if none.
     :ivar given_up: files whose programs are not started again, likewise.
     :ivar running: programs that this process is running.
     """
 
     def __init__(self) -> None:
         self.waiting = 0
+        self.oldest = 0.0
         self.given_up = 0
         self.running = 0
         # Series that exist from the start, so that Prometheus sees their first increase.

@@ -1,0 +1,63 @@
+"""
+The file of a marker.  Everything here waits for the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+
+from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.spool import HookSpool
+
+__all__ = ["digest_of", "open_file", "remove_file"]
+
+_NOT_THERE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
+_CHUNK = 1024 * 1024
+
+
+def open_file(spool: HookSpool, marker: Marker) -> int | None:
+    """
+    Open the file of a marker for reading.
+
+    :return: its descriptor; None if it is gone, or its name now belongs to another file.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(marker.name, flags, dir_fd=spool.final)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
+    if spool.matches(marker, os.fstat(descriptor)):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def digest_of(descriptor: int) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest, offset = hashlib.sha256(), 0
+    while piece := os.pread(descriptor, _CHUNK, offset):
+        digest.update(piece)
+        offset += len(piece)
+    return digest.hexdigest()
+
+
+def remove_file(spool: HookSpool, marker: Marker) -> None:
+    """
+    Remove the file of a marker, if its name still belongs to it.
+
+    The folder is not synced: if the machine crashes now, the file may be back, and its
+    marker may be, too.  Nothing is lost then.  With its marker, it is forwarded and removed
+    again; without, it stays.
+
+    :raises OSError: it cannot be removed.
+    """
+    try:
+        status = os.stat(marker.name, dir_fd=spool.final, follow_symlinks=False)
+        if spool.matches(marker, status):
+            spool.files.unlink(spool.final, marker.name)
+    except FileNotFoundError:
+        pass
