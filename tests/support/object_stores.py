@@ -4,27 +4,78 @@ Stores in front of an object store, for tests.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.support.stores import MILLISECONDS, leftovers, open_store
+from tests.support.stores import MILLISECONDS, ends_of, leftovers, open_store
 from tests.support.waiting import reactor, until
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import NO_METADATA, Arrival, IIncomingUpload, Metadata
 from twisted_upload.stores.memory_budget import MemoryBudget
-from twisted_upload.stores.s3.bucket import SMALLEST_PART, IBucket
+from twisted_upload.stores.s3.bucket import SMALLEST_PART, About, Buffer, Content, IBucket
 from twisted_upload.stores.s3.store import S3Store
 from twisted_upload.testing import RecordingProducer
 from twisted_upload.testing.bucket import MemoryBucket
 
-__all__ = ["PART", "ManualS3Rig", "ThreadedS3Rig"]
+__all__ = ["PART", "InterruptedBucket", "ManualS3Rig", "ThreadedS3Rig", "make_parts_small"]
 
 PART = SMALLEST_PART
+"""Bytes of the first parts of an upload."""
+
+
+def make_parts_small(monkeypatch: pytest.MonkeyPatch, part: int = 64) -> int:
+    """Make parts have this many KiB, so that several of them are quick; return its bytes."""
+    size = part * 1024
+    module = "twisted_upload.stores.s3"
+    monkeypatch.setattr(f"{module}.incoming.part_size", lambda number, known: size)
+    monkeypatch.setattr(f"{module}.part.SMALLEST_PART", size)
+    monkeypatch.setattr(f"{module}.part.SMALL", size // 8)
+    for name in "part", "incoming":
+        monkeypatch.setattr(f"{module}.{name}.SPILL", size // 4)
+    return size
+
+
+class InterruptedBucket(MemoryBucket):
+    """
+    A bucket in memory; something happens while an operation is carried out.
+
+    :ivar during: what happens right after an operation of that name, before it is answered.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("s3://uploads/box", smallest_part=1)
+        self.during: dict[str, Callable[[], object]] = {}
+
+    def put(self, name: str, pieces: Sequence[Buffer], about: About) -> None:
+        """See `IBucket.put`."""
+        super().put(name, pieces, about)
+        self.during.pop("put", int)()
+
+    def begin(self, name: str, about: About) -> str:
+        """See `IBucket.begin`."""
+        identity = super().begin(name, about)
+        self.during.pop("begin", int)()
+        return identity
+
+    def put_part(self, name: str, identity: str, number: int, content: Content, size: int) -> str:
+        """See `IBucket.put_part`."""
+        etag = super().put_part(name, identity, number, content, size)
+        self.during.pop("put_part", int)()
+        return etag
+
+    def complete(
+        self, name: str, identity: str, parts: Sequence[str], size: int, about: About
+    ) -> None:
+        """See `IBucket.complete`."""
+        super().complete(name, identity, parts, size, about)
+        self.during.pop("complete", int)()
 
 
 class ManualS3Rig:
@@ -43,7 +94,7 @@ class ManualS3Rig:
         **more: Any,
     ) -> None:
         self.clock = Clock()
-        self.bucket = MemoryBucket("s3://uploads/box")
+        self.bucket = InterruptedBucket()
         self.requests, self.disk = ManualDisk(), ManualDisk()
         self.files = FaultyFiles()
         self.folder = folder
@@ -102,6 +153,21 @@ class ManualS3Rig:
     def operations(self) -> list[str]:
         """The operations of the bucket, in order; looking at it does not count."""
         return [operation for operation, _ in self.bucket.calls if operation != "pending"]
+
+    def commit(self, incoming: IIncomingUpload) -> list[object]:
+        """Commit an upload; return how it ends: with a receipt, or an error."""
+        return ends_of(incoming.commit())
+
+    def store_upload(self, content: bytes, piece: int = 65536) -> object:
+        """Store an upload that arrives in pieces of this size; return how it ends."""
+        incoming, _, _ = self.begin()
+        for start in range(0, len(content), piece):
+            incoming.write(content[start : start + piece])
+            self.work()
+        ends = self.commit(incoming)
+        self.work()
+        (end,) = ends
+        return end
 
     def close(self) -> None:
         """Finish pending work, and close; nothing is left."""

@@ -237,7 +237,6 @@ class S3Incoming:
     def _send(self) -> None:
         """Send the part, which is not the last, and begin to collect the next one."""
         if self._number == MOST_PARTS:
-            self._end()
             self._refuse(TooLarge())
             return
         sending, upload = self._part.collected(), self._upload
@@ -310,21 +309,18 @@ class S3Incoming:
         if self._over:  # abandoned in the meantime
             self._discard()
             return
-        self._end()
         self._refuse(self._store.refusal_after(failure))
 
     def _broke(self, failure: Failure) -> None:
         """End the upload after an internal error."""
         refusal = self._store.defect(failure)
         if not self._over:
-            self._end()
             self._refuse(refusal)
 
     def _refuse(self, refusal: UploadRefused) -> None:
-        if self._told is not None:
-            self._told[1](refusal)
-        else:
-            self._failed(refusal)
+        tell = self._failed if self._told is None else self._told[1]
+        self._end()
+        tell(refusal)
 
     def _end(self) -> None:
         """
