@@ -20,6 +20,7 @@ from twisted_upload.errors import UploadRefused
 from twisted_upload.interfaces import NO_METADATA, Arrival, IIncomingUpload, Metadata
 from twisted_upload.stores.memory_budget import MemoryBudget
 from twisted_upload.stores.s3.bucket import SMALLEST_PART, About, Buffer, Content, IBucket
+from twisted_upload.stores.s3.notes import PENDING
 from twisted_upload.stores.s3.store import S3Store
 from twisted_upload.testing import RecordingProducer
 from twisted_upload.testing.bucket import MemoryBucket
@@ -91,10 +92,11 @@ class ManualS3Rig:
         folder: Path,
         *,
         memory: MemoryBudget | None = None,
+        bucket: InterruptedBucket | None = None,
         **more: Any,
     ) -> None:
         self.clock = Clock()
-        self.bucket = InterruptedBucket()
+        self.bucket = bucket or InterruptedBucket()
         self.requests, self.disk = ManualDisk(), ManualDisk()
         self.files = FaultyFiles()
         self.folder = folder
@@ -112,6 +114,8 @@ class ManualS3Rig:
             suffix=lambda _: ".bin",
             memory=self.memory,
         )
+        self.store.open()
+        self.files.calls.clear()
 
     def now(self) -> float:
         return MILLISECONDS / 1000 + self.clock.seconds()
@@ -147,7 +151,7 @@ class ManualS3Rig:
     @property
     def spilled(self) -> list[str]:
         """The names of the files in ``.incoming/``."""
-        return leftovers(self.folder)
+        return [name for name in leftovers(self.folder) if name != PENDING]
 
     @property
     def operations(self) -> list[str]:
@@ -197,6 +201,7 @@ class ThreadedS3Rig:
             node="one",
             memory=self.memory,
         )
+        self.store.open()
 
     async def settle(self) -> None:
         """See `StoreUnderTest`."""
@@ -210,4 +215,4 @@ class ThreadedS3Rig:
             await one
         self.store.close()
         assert (self.memory.held, self.memory.given_up) == (0, 0)
-        assert leftovers(self.folder) == []
+        assert leftovers(self.folder) == [PENDING]

@@ -14,8 +14,9 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.support.object_stores import PART, ManualS3Rig
 from twisted_upload.disk.threads import PoolStopped
-from twisted_upload.errors import Busy, NoSpace, StoreFailed, UploadRefused
+from twisted_upload.errors import Busy, CannotStart, NoSpace, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Receipt
+from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.health import SELF_TEST_INTERVAL
 from twisted_upload.stores.memory_budget import MOST_GIVEN_UP, MemoryBudget
 from twisted_upload.stores.s3.cleanup import INTERVAL, MOST_LEFT
@@ -27,6 +28,7 @@ from twisted_upload.stores.s3.errors import (
     Throttled,
     Unreachable,
 )
+from twisted_upload.stores.s3.notes import PENDING
 from twisted_upload.stores.s3.store import LONGEST_TEST_INTERVAL
 
 
@@ -334,27 +336,56 @@ def test_no_disk_no_uploads(rig: ManualS3Rig) -> None:
 # -- what cannot be removed ---------------------------------------------------
 
 
-def test_removed_later(rig: ManualS3Rig, small_part: int) -> None:
-    """What cannot be removed is removed later; the log says it once, and when it worked."""
-    uploads = [rig.begin()[0] for _ in range(3)]
-    for incoming in uploads:
-        incoming.write(b"x" * (2 * small_part))
+def test_aborted_later(rig: ManualS3Rig, small_part: int) -> None:
+    """What is pending and cannot be aborted is aborted later."""
+    rig.store.start()
     rig.work()
-    rig.bucket.fail("abort", Unreachable("reset"), times=4)
-    with capturedLogs() as events:
-        for incoming in uploads:
-            incoming.abort()
-        rig.work()
-        assert len(rig.pending) == 3
-        rig.pass_time(int(INTERVAL))
-        assert len(rig.pending) == 3
-        rig.pass_time(int(INTERVAL))
+    incoming, _, _ = rig.begin()
+    incoming.write(b"x" * (2 * small_part))
+    rig.work()
+    rig.bucket.fail("abort", Unreachable("reset"))
+    incoming.abort()
+    rig.work()
+    assert len(rig.pending) == 1
+    rig.pass_time(int(INTERVAL))
     assert rig.pending == []
-    assert [str(formatEvent(event)) for event in events] == [
-        "s3://uploads/box: cannot remove what is left of an upload; trying again: reset",
-        "s3://uploads/box: removed what was left of uploads",
-    ]
-    assert rig.clock.getDelayedCalls() == []
+
+
+def test_left_by_a_dead_daemon(tmp_path: Path, small_part: int) -> None:
+    """What a daemon of this node has left that was killed, the next one aborts at its start."""
+    rig = ManualS3Rig(tmp_path / "inbox")
+    incoming, _, _ = rig.begin()
+    incoming.write(b"x" * (2 * small_part))
+    rig.work()
+    assert len(rig.pending) == 1
+    rig.store.close()  # what is pending then is that of a dead process
+    again = ManualS3Rig(tmp_path / "inbox", bucket=rig.bucket)
+    again.store.start()
+    again.work()
+    assert again.pending == []
+    again.close()
+
+
+def test_no_notes(tmp_path: Path) -> None:
+    """A node that cannot note what is pending does not start; the text says why."""
+    (tmp_path / "inbox" / INCOMING).mkdir(parents=True, mode=0o700)
+    (tmp_path / "inbox" / INCOMING / PENDING).write_bytes(b"")
+    with pytest.raises(CannotStart, match=r"cannot use .*/inbox/\.incoming/\.pending: "):
+        ManualS3Rig(tmp_path / "inbox")
+
+
+def test_not_opened(tmp_path: Path) -> None:
+    """A store that is not open begins nothing."""
+    rig = ManualS3Rig(tmp_path / "inbox")
+    rig.store.close()
+    with pytest.raises(CannotStart, match="has not been opened"):
+        rig.begin()
+
+
+def test_undone(tmp_path: Path) -> None:
+    """If the daemon does not start, nothing of the store is left."""
+    ManualS3Rig(tmp_path / "inbox").store.undo()
+    assert not (tmp_path / "inbox").exists()
 
 
 def test_answer_that_was_lost(rig: ManualS3Rig) -> None:
@@ -372,15 +403,33 @@ def test_what_is_left_is_bounded(rig: ManualS3Rig) -> None:
     assert rig.store.cleanup.left.maxlen == MOST_LEFT
 
 
-def test_closed_with_something_left(tmp_path: Path, small_part: int) -> None:
-    """A store that is closed tries no more: the next start removes the rest."""
+def test_removals_are_told(rig: ManualS3Rig) -> None:
+    """The log says once that objects cannot be removed, and when it has worked."""
+    uploads = [rig.begin()[0] for _ in range(3)]
+    rig.bucket.fail("put", Unreachable("lost"), times=3, late=True)
+    rig.bucket.fail("remove", Unreachable("reset"), times=4)
+    with capturedLogs() as events:
+        for incoming in uploads:
+            incoming.write(b"x")
+            rig.commit(incoming)
+        rig.work()
+        rig.pass_time(int(INTERVAL))
+        assert len(rig.bucket.visible()) == 3
+        rig.pass_time(int(INTERVAL))
+    assert rig.bucket.visible() == {}
+    lines = [str(formatEvent(event)) for event in events]
+    assert [line for line in lines if "object" in line] == [
+        "s3://uploads/box: cannot remove the object of a refused upload; trying again: reset",
+        "s3://uploads/box: removed the objects of refused uploads",
+    ]
+
+
+def test_closed_with_something_left(tmp_path: Path) -> None:
+    """A store that is closed tries no more."""
     rig = ManualS3Rig(tmp_path / "inbox")
-    incoming, _, _ = rig.begin()
-    incoming.write(b"x" * (2 * small_part))
-    rig.work()
-    rig.bucket.fail("abort", Unreachable("reset"))
-    incoming.abort()
-    rig.work()
+    rig.bucket.fail("put", Unreachable("reset"), late=True)
+    rig.bucket.fail("remove", Unreachable("reset"))
+    assert isinstance(rig.store_upload(b"x"), StoreFailed)
     rig.store.close()
     assert rig.clock.getDelayedCalls() == []
-    assert len(rig.pending) == 1
+    assert len(rig.bucket.visible()) == 1

@@ -1,9 +1,8 @@
 """
-Removes what is left in an object store of uploads that were not stored: until it works.
+Removes objects whose senders were refused: until it works.
 
-Nobody waits for it: senders have been answered.  What a daemon has not removed before it ends
-is invisible, and removed by the next one (pending multipart uploads), or an object whose
-sender was refused because the object store did not answer.
+Such an object is whole.  It may be there if the object store has not answered, or if its
+sender has given up while it was stored.  Nobody waits for its removal.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class Cleanup:
             return
         if not self.left:
             _log.error(
-                "{what}: cannot remove what is left of an upload; trying again: {error}",
+                "{what}: cannot remove the object of a refused upload; trying again: {error}",
                 what=self._what,
                 error=failure.getErrorMessage(),
             )
@@ -95,7 +94,7 @@ class Cleanup:
         if self.left:
             self._later()
         else:
-            _log.info("{what}: removed what was left of uploads", what=self._what)
+            _log.info("{what}: removed the objects of refused uploads", what=self._what)
 
 
 _log = Logger()

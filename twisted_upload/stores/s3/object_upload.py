@@ -80,6 +80,7 @@ class ObjectUpload:
 
     :param mark: the queue of the programs that are started for objects, and the marker of this
         one, if there are any.
+    :param bucket: notes what is pending: `twisted_upload.stores.s3.pending.NotedBucket`.
     :ivar given_up: set by another thread when the upload has been abandoned: nothing more is
         sent, and what has become visible meanwhile is removed.
     :ivar is_clean: nothing has to be discarded.
@@ -164,11 +165,15 @@ class ObjectUpload:
         """
         Remove everything: what is pending, and the object, if it is visible.
 
-        :raises ObjectStoreError: it cannot be removed; call it again.
+        What is pending and cannot be aborted now is aborted later
+        (`twisted_upload.stores.s3.pending`).
+
+        :raises ObjectStoreError: the object cannot be removed; call it again.
         """
         if self._identity is not None:
-            self._bucket.abort(self._name, self._identity)
-            self._identity = None
+            identity, self._identity = self._identity, None
+            with contextlib.suppress(ObjectStoreError):
+                self._bucket.abort(self._name, identity)
         if self._visible:
             self._bucket.remove(self._name)
             self._visible = False

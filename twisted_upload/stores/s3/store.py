@@ -17,6 +17,8 @@ upload takes a single job of a thread, and a single request.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -38,15 +40,19 @@ from twisted_upload.interfaces import (
     IIncomingUpload,
     IUploadStore,
 )
+from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.health import Health
 from twisted_upload.stores.memory_budget import MOST_GIVEN_UP, MemoryBudget
 from twisted_upload.stores.s3.bucket import IBucket
+from twisted_upload.stores.s3.cleaner import PendingCleaner
 from twisted_upload.stores.s3.cleanup import Cleanup
 from twisted_upload.stores.s3.incoming import S3Incoming
+from twisted_upload.stores.s3.notes import PENDING
 from twisted_upload.stores.s3.object_upload import ObjectUpload, Origin
 from twisted_upload.stores.s3.parts import LARGEST_OBJECT
+from twisted_upload.stores.s3.pending import PendingUploads
 from twisted_upload.stores.s3.verdicts import classify
 
 __all__ = ["LONGEST_TEST_INTERVAL", "S3Store"]
@@ -74,6 +80,7 @@ class S3Store:
     :ivar path: where objects go: ``s3://BUCKET/PREFIX``.
     :ivar health: whether the object store can be trusted.
     :ivar cleanup: what could not be removed yet.
+    :ivar pending: the pending multipart uploads, while it is open.
     """
 
     def __init__(
@@ -103,8 +110,11 @@ class S3Store:
             longest_interval=LONGEST_TEST_INTERVAL,
         )
         self.cleanup = Cleanup(self.path, threads, clock)
+        self.pending: PendingUploads | None = None
+        self._cleaner: PendingCleaner | None = None
         self._bucket = bucket
         self._threads = threads
+        self._clock = clock
         self._node = node
         self._suffix = suffix
 
@@ -114,12 +124,30 @@ class S3Store:
 
         The object store is not asked: a daemon can start while that is away.
         """
+        self._close_notes()
         self.local.open()
+        folder = self.local.folder()
+        assert folder is not None
+        try:
+            self.pending = PendingUploads(
+                self._bucket, folder.incoming, folder.files, self._node, self.now
+            )
+        except OSError as error:
+            self.local.undo()
+            raise CannotStart(
+                f"cannot use {self.local.path}/{INCOMING}/{PENDING}: {error.strerror or error}"
+            ) from error
 
     def start(self) -> None:
-        """Test the object store; see also `DirectoryStore.start`."""
+        """
+        Test the object store, and abort there what dead daemons of this node have left; see
+        also `DirectoryStore.start`.
+        """
+        assert self.pending is not None
         self.local.start()
         self.health.check()
+        self._cleaner = PendingCleaner(self.path, self.pending, self._threads, self._clock)
+        self._cleaner.start()
 
     def stop(self, seconds: float) -> Deferred[None]:
         """See `DirectoryStore.stop`."""
@@ -127,16 +155,32 @@ class S3Store:
 
     def undo(self) -> None:
         """See `DirectoryStore.undo`."""
+        self._close_notes()
+        folder = self.local.folder()
+        if folder is not None:
+            with contextlib.suppress(OSError):  # it is in use
+                os.rmdir(PENDING, dir_fd=folder.incoming)
         self.local.undo()
 
     def close(self) -> None:
         """See `DirectoryStore.close`."""
         self.health.stop()
         self.cleanup.stop()
+        self._close_notes()
         self.local.close()
+
+    def _close_notes(self) -> None:
+        cleaner, self._cleaner = self._cleaner, None
+        pending, self.pending = self.pending, None
+        if cleaner is not None:
+            cleaner.stop()
+        elif pending is not None:
+            pending.close()
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         """See `IUploadStore.begin`."""
+        if self.pending is None:
+            raise CannotStart("the store has not been opened")
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
@@ -147,7 +191,7 @@ class S3Store:
         mark = None if queue is None else (queue, queue.marker(moment, arrival, now))
         original = local.original_in_name(arrival)
         origin = Origin(arrival, now, moment, original, self._node, self._suffix)
-        upload = ObjectUpload(self._bucket, origin, mark)
+        upload = ObjectUpload(self.pending.bucket, origin, mark)
         return S3Incoming(self, upload, arrival, now, failed)
 
     def refusal(self) -> UploadRefused | None:
@@ -171,8 +215,7 @@ class S3Store:
     def new_file(self) -> PartialFile:
         """Return a file for a part, in the ``.incoming/`` of this node; it is not created yet."""
         folder = self.local.folder()
-        if folder is None:
-            raise CannotStart("the store has not been opened")
+        assert folder is not None
         budget = self.local.free_space.budget
         return PartialFile(folder, (0, 0), digest=False, budget=budget)
 
