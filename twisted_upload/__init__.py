@@ -2,7 +2,8 @@
 A write-only drop box for files, reached over the network.
 
 The daemon is ``twistd upload``.  This module is the Python client: `upload` sends
-one file, and the exceptions are the ways in which it can fail.
+one file, and the exceptions are the ways in which it can fail.  It is for programs that
+use Twisted; `twisted_upload.aio` is for asyncio, `twisted_upload.sync` for all others.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, whose import is slow
 if TYPE_CHECKING:
+    from twisted_upload.client.attempts import Attempt
+    from twisted_upload.client.rate_limit import RateLimit
+    from twisted_upload.client.resume_state import ResumeState
     from twisted_upload.client.upload import upload
     from twisted_upload.core.answers import SUCCESS
     from twisted_upload.errors import (
@@ -30,10 +34,13 @@ if TYPE_CHECKING:
 __all__ = [
     "SUCCESS",
     "AnswerTimedOut",
+    "Attempt",
     "CouldNotConnect",
     "OutcomeUnknown",
+    "RateLimit",
     "Receipt",
     "ReceiptMismatch",
+    "ResumeState",
     "SourceChanged",
     "SourceFailed",
     "UploadError",
@@ -43,7 +50,14 @@ __all__ = [
     "upload",
 ]
 
-_HOMES = {"SUCCESS": "core.answers", "Receipt": "receipt", "upload": "client.upload"}
+_HOMES = {
+    "Attempt": "client.attempts",
+    "RateLimit": "client.rate_limit",
+    "Receipt": "receipt",
+    "ResumeState": "client.resume_state",
+    "SUCCESS": "core.answers",
+    "upload": "client.upload",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -273,6 +273,26 @@ def test_errors_in_python(tmp_path: Path, options: list[str] | None, expected: s
     assert bool(printed) == bool(expected)
 
 
+@pytest.mark.parametrize("marker", ["sync", "aio", "state"])
+def test_other_programs(tmp_path: Path, marker: str) -> None:
+    """The Python programs without Twisted store the photo, and print its name."""
+    (tmp_path / "photo.jpg").write_bytes(photo(100_000))
+    with Daemon(tmp_path, "--http=tcp:0:interface=127.0.0.1") as daemon:
+        program = block("docs/guide/python.md", marker)
+        printed = subprocess.run(
+            [sys.executable, "-c", program.replace("8080", str(daemon.address[1]))],
+            cwd=tmp_path,
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+        (stored,) = daemon.files()
+        assert stored.read_bytes() == photo(100_000)
+    assert (f"stored as {stored.name}" in printed) == (marker != "state")
+
+
 def inbox_with_old_files(tmp_path: Path) -> Path:
     """A daemon's folder in which everything is old."""
     inbox = tmp_path / "inbox"

@@ -60,15 +60,15 @@ class ConnectionBroken(Exception):
 
 
 class IContent(Protocol):
-    """
-    What is sent, as a conversation sees it.
+    """What is sent, as a conversation sees it."""
 
-    :ivar total: its length in bytes; `None` if it is unknown.
-    :ivar again: whether any part of it can be read at any time, and several times.
-    """
+    @property
+    def total(self) -> int | None:
+        """Its length in bytes; `None` if it is unknown."""
 
-    total: int | None
-    again: bool
+    @property
+    def again(self) -> bool:
+        """Whether any part of it can be read at any time, and several times."""
 
     def check(self, size: int) -> None:
         """
@@ -105,11 +105,10 @@ class Send:
 @dataclass(frozen=True, slots=True)
 class SendFrom:
     """
-    Send a part of the content; returns how many bytes were sent (rule 2), fewer too if it
-    has ended.
+    Send a part of content that can be read again; returns how many bytes were sent (rule 2).
 
-    :ivar offset: of its first byte; for content that cannot be read again, the next one.
-    :ivar size: number of bytes; `None` for all that follow.
+    :ivar offset: of its first byte.
+    :ivar size: number of bytes.
     :ivar moved: called with the offset that has been reached, now and then.
     :ivar hashed: whether `Sha256` will be wanted.
     :ivar timeout: seconds within which at least some bytes must get through; 0 for no limit.
@@ -117,7 +116,7 @@ class SendFrom:
 
     content: IContent
     offset: int
-    size: int | None
+    size: int
     timeout: float
     moved: Callable[[int], object]
     hashed: bool = False
@@ -125,10 +124,15 @@ class SendFrom:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read the next bytes of the content: as many, or all up to its end.  Returns them."""
+    """
+    Read the next bytes of content that cannot be read again; returns them, none at its end.
+
+    :ivar some: as soon as there are any; otherwise all of them, or all up to the end.
+    """
 
     content: IContent
     size: int
+    some: bool = False
 
 
 @dataclass(frozen=True, slots=True)

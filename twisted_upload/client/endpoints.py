@@ -14,11 +14,12 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from twisted_upload.client.targets import Target
 from twisted_upload.net.endpoint_text import split_description
 from twisted_upload.net.tls.certificates import verifying_context
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint
 
-__all__ = ["client_endpoint", "host_endpoint"]
+__all__ = ["client_endpoint", "host_endpoint", "target_endpoint"]
 
 _A_DAY = 24 * 3600
 
@@ -46,6 +47,20 @@ def client_endpoint(reactor: Any, description: str) -> IStreamClientEndpoint:
         return cast(IStreamClientEndpoint, clientFromString(reactor, description))
     except Exception as error:
         raise ValueError(f"{description!r} is not a client endpoint: {error}") from error
+
+
+def target_endpoint(reactor: Any, target: Target) -> IStreamClientEndpoint:
+    """
+    Create an endpoint that connects to a server with the raw protocol.
+
+    :raises ValueError: it is none that Twisted knows, or its certificates cannot be used.
+    """
+    if target.scheme == "tls":
+        context = verifying_context(target.cacert)
+        return host_endpoint(reactor, target.host, target.port, context)
+    if target.scheme == "raw" and target.timeout is None:
+        return host_endpoint(reactor, target.host, target.port)
+    return client_endpoint(reactor, target.text)
 
 
 def host_endpoint(

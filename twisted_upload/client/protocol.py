@@ -13,7 +13,6 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -30,16 +29,16 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from twisted_upload.client.digest import Digest
+from twisted_upload.client.outcome import TLS_HINT_UP_TO, Ending, answer_in, check_size
 from twisted_upload.client.sendfile import FROM, SendFile, can_send_in_kernel
+from twisted_upload.client.sending import Progress
 from twisted_upload.client.source import SendingStopped, Source
 from twisted_upload.core.answers import (
     LONGEST_ANSWER,
     StoredAnswer,
     quoted,
-    read_answer,
-    speaks_tls,
 )
-from twisted_upload.core.text import counted, format_duration
+from twisted_upload.core.text import format_duration
 from twisted_upload.errors import (
     AnswerTimedOut,
     CouldNotConnect,
@@ -48,19 +47,12 @@ from twisted_upload.errors import (
     SourceFailed,
     UploadError,
     UploadInterrupted,
-    UploadRefused,
     UploadTimedOut,
 )
 from twisted_upload.interfaces import Receipt
 from twisted_upload.net.addresses import peer_name
 
-__all__ = ["Progress", "SendProtocol"]
-
-Progress = Callable[[int, "int | None"], object]
-"""Called with the number of bytes sent so far, and the total if known."""
-
-_IN_FLIGHT = 32 * 1024 * 1024
-"""Bytes that may be in flight when a server closes at once."""
+__all__ = ["SendProtocol"]
 
 _TCP_INFO_BYTES_ACKED = (120, 8)  # offset and length in struct tcp_info, linux/tcp.h
 
@@ -235,45 +227,23 @@ class SendProtocol(Protocol):
 
         :raises UploadError: the upload is not known to be stored.
         """
-        answer = read_answer(self._received, self._expected)
-        if isinstance(answer, UploadRefused):
-            raise answer  # whatever else happened, the server refused it
-        if self._failure is not None:
-            raise self._failure
-        if answer is None and speaks_tls(self._received):
-            raise CouldNotConnect("the server expects TLS; try --tls")
-        if not self._half_closed:
-            if isinstance(answer, StoredAnswer):
-                raise OutcomeUnknown("the server answered success before everything was sent")
-            text = "the connection broke before everything was sent"
-            if self._received:
-                text += f"; the server answered {quoted(self._received)}"
-            raise UploadInterrupted(text + self._tls_hint())
-        if answer is None:
-            if self._received:
-                raise OutcomeUnknown(
-                    f"the server answered neither success nor failure: {quoted(self._received)}"
-                )
-            text = "the connection broke before the answer came"
-            if reason.check(ConnectionDone):
-                text = "the server closed the connection without an answer"
-            raise OutcomeUnknown(text + self._tls_hint())
+        early = not self._received and self._sent <= TLS_HINT_UP_TO
+        is_plain = IReadWriteDescriptor.providedBy(self.transport)
+        by_tcp = isinstance(self.transport.getPeer(), IPv4Address | IPv6Address)
+        ending = Ending(
+            self._received,
+            half_closed=self._half_closed,
+            orderly=reason.check(ConnectionDone) is not None,
+            may_be_tls=early and is_plain and by_tcp,
+            failure=self._failure,
+        )
+        answer = answer_in(ending, self._expected)
         self._check(answer)
         told = answer.sha256 or (self._hash.hexdigest() if self._with_sha256 else None)
         return Receipt(answer.name, self._sent, told, self._peer, self._arrived, time.time())
 
-    def _tls_hint(self) -> str:
-        """Suggest TLS: most TLS servers drop other clients at once, with no message."""
-        early = not self._received and self._sent <= _IN_FLIGHT
-        is_plain = IReadWriteDescriptor.providedBy(self.transport)
-        by_tcp = isinstance(self.transport.getPeer(), IPv4Address | IPv6Address)
-        return "; if it expects TLS, try --tls" if early and is_plain and by_tcp else ""
-
     def _check(self, confirmed: StoredAnswer) -> None:
-        if confirmed.size is not None and confirmed.size != self._sent:
-            raise ReceiptMismatch(
-                f"sent {counted(self._sent, 'byte')}, but the receipt says {confirmed.size}"
-            )
+        check_size(confirmed, self._sent)
         if confirmed.sha256 is None:
             if self._in_kernel is not None:
                 self._check_unchanged()

@@ -30,6 +30,7 @@ __all__ = [
     "LONGEST_ANSWER",
     "SUCCESS",
     "StoredAnswer",
+    "clean_text",
     "failure_answer",
     "quoted",
     "read_answer",
@@ -109,7 +110,7 @@ def read_answer(answer: bytes, text: str = SUCCESS) -> StoredAnswer | UploadRefu
     refused = _REFUSED.match(received)
     if refused is not None:
         code, explanation = refused.groups()
-        explanation = _printable(explanation or "")[:_LONGEST_EXPLANATION]
+        explanation = clean_text(explanation or "")[:_LONGEST_EXPLANATION]
         refusal = CODES.get(code, UploadRefused)(explanation)
         refusal.code = code
         return refusal
@@ -119,7 +120,7 @@ def read_answer(answer: bytes, text: str = SUCCESS) -> StoredAnswer | UploadRefu
         receipt = _RECEIPT.match(received, len(text))
         if receipt is not None:
             name, size, sha256 = receipt.groups()
-            return StoredAnswer(_printable(name), int(size), sha256)
+            return StoredAnswer(clean_text(name), int(size), sha256)
     return None
 
 
@@ -135,6 +136,6 @@ def speaks_tls(answer: bytes) -> bool:
     return _TLS_ALERT.match(answer) is not None
 
 
-def _printable(text: str) -> str:
+def clean_text(text: str) -> str:
     """Make a server's text harmless for a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 
 from tests.support.tus import TusRig, encoded, reply
 from twisted_upload.errors import ShuttingDown, StoreFailed, UploadRefused
-from twisted_upload.frontends.http.access import Grant
+from twisted_upload.frontends.http.access import OPEN, Grant
 from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.frontends.sender import STORE_PATIENCE
 from twisted_upload.interfaces import IAppend, PartialUpload
@@ -125,6 +125,17 @@ def test_label_and_owner_of_a_grant(rig: TusRig) -> None:
     assert terms.group == "192.0.2.7"
     rig.patch(path, 0, b"12345")
     assert rig.outcomes[0].metadata == ("a.txt", "", "Alice")
+
+
+@pytest.mark.parametrize(
+    ("grant", "label"), [(ALICE, "Alice"), (OPEN, "tower"), (Grant("x"), "tower")]
+)
+def test_label_of_a_sender(rig: TusRig, grant: Grant, label: str) -> None:
+    """The label that a sender gives counts only if the grant has none."""
+    rig.grant = grant
+    path = rig.create(5, {"upload-metadata": f"label {encoded(b'tower')}"})
+    rig.patch(path, 0, b"12345")
+    assert rig.outcomes[0].metadata.label == label
 
 
 def test_limit_of_a_grant() -> None:

@@ -81,12 +81,16 @@ def _terms(request: TusRequest, length: int | None) -> PartialTerms:
 
 
 def _metadata(pairs: Mapping[str, bytes], label: str) -> Metadata:
-    """Return the name and the type of a file: under these keys clients send them."""
-    name, kind = (
+    """
+    Return what is said about a file: under these keys clients send it.
+
+    :param label: of the token or the invitation, which no sender can change.
+    """
+    name, kind, own_label = (
         next((pairs[key].decode("utf-8", "replace") for key in keys if pairs.get(key)), "")
-        for keys in (("filename", "name"), ("filetype", "type", "contentType"))
+        for keys in (("filename", "name"), ("filetype", "type", "contentType"), ("label",))
     )
-    return checked_metadata(name, kind, label)
+    return checked_metadata(name, kind, label or own_label)
 
 
 def _created(request: TusRequest, partial: PartialUpload) -> None:
