@@ -216,6 +216,8 @@ def _store(options: _Options, credentials: Any, size: int) -> Any:
         "unsigned_payload": False,
         "skip_signature": False,
         "conditional_put": "etag",
+        # The digest that it signs with, where those object stores look that ignore that.
+        "checksum_algorithm": "SHA256",
     }
     return S3Store(
         options.bucket,

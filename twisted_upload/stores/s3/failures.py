@@ -57,6 +57,7 @@ _DENIED_STATUS = {
 }
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}\Z")
 _OBSTORE_STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3})")
+_OBSTORE_CONNECT = re.compile(r"kind: Connect\b")  # ConnectionReset is an answer that was lost
 _OBSTORE_CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _CREDENTIALS = (
     "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -77,7 +78,7 @@ def answered(what: str, status: int, code: str = "") -> AttemptFailed:
     code = code if _CODE.match(code) and code != str(status) else ""
     text = f"{what}: {status} {code}".rstrip()
     if status == 429 or code in _THROTTLED:
-        return AttemptFailed(Throttled(f"{text}: too many requests"), again=True)
+        return AttemptFailed(Throttled(f"{text}: too many requests"), again=True, lost=True)
     if code in _AGAIN or status in (408, 409, 425):
         return AttemptFailed(Unreachable(text), again=True, lost=True)
     hint = _DENIED.get(code) or _DENIED_STATUS.get(status)
@@ -112,7 +113,7 @@ def obstore_failure(what: str, error: Exception) -> AttemptFailed:
         return _final(Denied(f"{what}: {_CREDENTIALS}"))
     if "UnknownIssuer" in text or "InvalidCertificate" in text:
         return AttemptFailed(Unreachable(f"{what}: {_CERTIFICATE}"), again=True)
-    if "kind: Connect" in text:
+    if _OBSTORE_CONNECT.search(text):
         return AttemptFailed(Unreachable(f"{what}: no connection"), again=True)
     why = "no answer in time" if "kind: Timeout" in text else "the connection was lost"
     return unanswered(what, why if "HttpError" in text else "unusable answer")

@@ -34,7 +34,7 @@ from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import Arrival
 from twisted_upload.stores.s3.about import about_of
 from twisted_upload.stores.s3.bucket import About, IBucket
-from twisted_upload.stores.s3.errors import ObjectStoreError, Unreachable
+from twisted_upload.stores.s3.errors import ObjectStoreError, Throttled, Unreachable
 from twisted_upload.stores.s3.part import Abandoned, CollectedPart, OpenPart
 
 __all__ = ["ObjectUpload", "Origin", "StoredObject"]
@@ -124,7 +124,7 @@ class ObjectUpload:
         assert self._about is not None
         try:
             self._bucket.put(self._name, opened.pieces, self._about)
-        except Unreachable:
+        except (Unreachable, Throttled):  # it may have been carried out
             self._visible = True
             raise
         self._visible = True
@@ -151,7 +151,7 @@ class ObjectUpload:
         assert self._identity is not None
         try:
             self._bucket.complete(self._name, self._identity, self._etags, self._size, self._about)
-        except Unreachable:
+        except (Unreachable, Throttled):  # it may have been carried out
             self._visible = True
             raise
         self._visible, self._identity = True, None

@@ -5,8 +5,8 @@ Small objects are stored by obstore, at a fifth of the CPU time that botocore ta
 Everything else is done by botocore, which has what obstore lacks: multipart uploads with
 ids, and a list of those that are pending.
 
-Every payload is signed with its SHA-256, so that the object store refuses what was damaged
-on the way.
+Every payload is signed with its SHA-256, and sent with a checksum besides, because not all
+object stores compare the former: so what was damaged on the way is refused.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from twisted_upload.stores.s3.bucket import (
     checked_about,
 )
 from twisted_upload.stores.s3.content import ContentFailed, body_of
+from twisted_upload.stores.s3.digests import content_md5
 from twisted_upload.stores.s3.errors import NameTaken
 from twisted_upload.stores.s3.failures import botocore_failure, obstore_failure, unanswered
 
@@ -222,6 +223,7 @@ class S3Bucket:
             PartNumber=number,
             Body=body,
             ContentLength=len(body),
+            ContentMD5=content_md5(body),
         )
         return self._text(operation, answer, "ETag")
 
