@@ -104,9 +104,10 @@ class Ledger:
 
     def next(self) -> int:
         """Return the number of the next upload."""
-        number = next(self._numbers)
-        self.begun = number + 1
-        return number
+        with self.answered:
+            number = next(self._numbers)
+            self.begun = number + 1
+            return number
 
     def acknowledge(self, number: int) -> None:
         """Note that a sender has read success."""

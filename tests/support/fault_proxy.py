@@ -11,7 +11,7 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 from urllib.parse import parse_qs, unquote
@@ -48,7 +48,7 @@ def step_of(method: str, target: str) -> str:
     return {"PUT": "put", "HEAD": "head", "DELETE": "remove"}.get(method, "other")
 
 
-@dataclass
+@dataclass(eq=False)
 class Rule:
     """
     Which requests fail, and how.
@@ -168,6 +168,17 @@ class FaultProxy:
         with self._lock:
             self._rules = [*rules]
             self.seen = []
+
+    @contextlib.contextmanager
+    def failing(self, *rules: Rule) -> Iterator[None]:
+        """These rules apply too, in a ``with`` block."""
+        with self._lock:
+            self._rules += rules
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._rules = [rule for rule in self._rules if rule not in rules]
 
     def __enter__(self) -> Self:
         self._start(self._accept)
