@@ -87,6 +87,7 @@ class HookRunner:
         are not retried together.
     :param log: makes the log lines; called with a function for the path of the folder.
     :param again_after: seconds after which a file that was set aside is tried again.
+    :param done: called when it has succeeded for a file, and nothing is left to do.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class HookRunner:
         chance: Callable[[], float],
         log: Callable[[Callable[[], str]], QueueLog] = HookLog,
         again_after: float = math.inf,
+        done: Callable[[Marker], object] = lambda _: None,
     ) -> None:
         self._command = command
         self._threads = threads
@@ -116,6 +118,7 @@ class HookRunner:
         self._resting: list[tuple[float, int, HookTask]] = []  # a heap: when, a serial, what
         self._outage = Outage(clock, chance)
         self._again_after = again_after
+        self._done = done
         self._log = log(self._path)
         self._serials = itertools.count()
         self._counts = counts
@@ -273,6 +276,8 @@ class HookRunner:
             elif end.succeeded or self._stopping:
                 self._log.ended(task.marker.name, end)
                 self._forget(task)
+                if end.succeeded and end.ran:
+                    self._done(task.marker)
             else:
                 self._failed(end, task)
             if end.ran and not end.concerns_all:

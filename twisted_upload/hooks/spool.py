@@ -320,6 +320,11 @@ class HookSpool:
         if self._durable:
             files.fsync(self.failed)
 
+    def sync_folder(self) -> None:
+        """Sync the drop folder, if markers are durable, too."""
+        if self._durable:
+            self.files.fsync(self.final)
+
     def count_set_aside(self) -> int:
         """Return how many markers are in ``failed/``."""
         with os.scandir(self.failed) as entries:

@@ -38,7 +38,16 @@ from twisted_upload.stores.s3.errors import NameTaken, ObjectStoreError, Rejecte
 from twisted_upload.stores.s3.forward_log import ForwardLog
 from twisted_upload.stores.s3.transfer import put_file
 
-__all__ = ["AGAIN_AFTER", "ATTEMPTS", "FORWARD_JOBS", "ForwardCommand", "forward_runner", "mark_of"]
+__all__ = [
+    "AGAIN_AFTER",
+    "ATTEMPTS",
+    "FORWARD_JOBS",
+    "After",
+    "ForwardCommand",
+    "forward_runner",
+    "mark_of",
+    "runner_of",
+]
 
 FORWARD_JOBS = 16
 """Files that one process forwards at a time."""
@@ -78,8 +87,36 @@ def forward_runner(
     :param jobs: files that are forwarded at a time.
     :param threads: for as many jobs, and one more.
     """
+    return runner_of(
+        *(bucket, threads, clock, now, counts),
+        node=node,
+        after=remove_file if remove else keep,
+        chance=chance,
+        jobs=jobs,
+    )
+
+
+def runner_of(
+    bucket: IBucket,
+    threads: IHookThreads,
+    clock: IReactorTime,
+    now: Callable[[], float],
+    counts: IHookCounts,
+    *,
+    node: str,
+    after: After,
+    chance: Callable[[], float],
+    jobs: int = FORWARD_JOBS,
+    done: Callable[[Marker], object] = lambda _: None,
+) -> HookRunner:
+    """
+    Return what forwards files; see `forward_runner`.
+
+    :param after: what is done with a file when its object is stored.
+    :param done: called in the reactor's thread when nothing more is to be done for a file.
+    """
     return HookRunner(
-        ForwardCommand(bucket, node=node, after=remove_file if remove else keep),
+        ForwardCommand(bucket, node=node, after=after),
         threads,
         clock,
         now,
@@ -89,6 +126,7 @@ def forward_runner(
         chance=chance,
         log=lambda path: ForwardLog(path, clock),
         again_after=AGAIN_AFTER,
+        done=done,
     )
 
 
