@@ -203,6 +203,14 @@ class ThreadedS3Rig:
         )
         self.store.open()
 
+    def pending(self) -> int:
+        """Return the number of pending multipart uploads."""
+        raise NotImplementedError
+
+    def unfinished(self) -> int:
+        """See `StoreUnderTest`."""
+        return self.pending() + len([*self.folder.glob(".incoming/upload-*")])
+
     async def settle(self) -> None:
         """See `StoreUnderTest`."""
         await until(lambda: not (self.disk._unfinished or self.requests._unfinished))
