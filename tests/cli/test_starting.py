@@ -169,12 +169,18 @@ def test_daemon(tmp_path: Path) -> None:
     ours = (
         *("config.dump", "daemon.check", "daemon.supervisor", "hooks.runner"),
         *("observability.journal", "observability.multiprocess"),
+        *("daemon.object_stores", "observability.object_counts", "stores.s3.store"),
         *("observability.prometheus", "observability.status_server"),
     )
     useless = {f"twisted_upload.{name}" for name in ours}
     assert all(map(find_spec, useless))
     useless |= {"prometheus_client", "click", "rich", "tomllib", "statistics", "importlib.metadata"}
     assert modules & useless == set()
+    assert {name for name in modules if name.startswith(("twisted_upload.stores.s3", *S3))} == set()
+
+
+S3 = "boto", "obstore", "urllib3"
+"""What the libraries of object stores begin with."""
 
 
 def test_other_daemons(tmp_path: Path) -> None:

@@ -252,9 +252,13 @@ class ObjectRig:
         self.disk, self.threads = Threads(reactor), Threads(reactor)
         local = DirectoryStore(str(folder), self.disk, self.clock, time.time)
         self.store = ObjectStore()
-        objects = ObjectStorage("s3://inbox", self.threads, [self.store])
+        objects = ObjectStorage("s3://inbox", self.threads, self.give_up, [self.store])
         storage = Storage(local.path, self.disk, [local], objects=objects)
         self.service = UploadService([], [storage], self.clock, drain=10)
+        self.given_up = False
+
+    def give_up(self) -> None:
+        self.given_up = True
 
 
 def test_store_of_objects(tmp_path: Path) -> None:
@@ -265,8 +269,9 @@ def test_store_of_objects(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
     assert rig.service.disks == [rig.disk], "the watchdog does not watch a network"
     stopped = rig.service.stopService()
-    assert (rig.threads.told, rig.disk.told) == (True, False)
+    assert (rig.threads.told, rig.disk.told, rig.given_up) == (True, False, False)
     rig.threads.ended.callback(None)
+    assert rig.given_up
     assert rig.disk.told
     assert rig.store.calls == ["open", "start", "stop"]
     rig.disk.ended.callback(None)
@@ -283,6 +288,7 @@ def test_dead_object_store(tmp_path: Path) -> None:
         rig.clock.advance(OBJECTS_TIMEOUT)
     (line,) = (event["log_format"].format(**event) for event in events)
     assert line.startswith("s3://inbox: the object store is not responding")
+    assert rig.given_up
     assert rig.disk.told
     rig.clock.advance(DISK_TIMEOUT - OBJECTS_TIMEOUT)
     assert stopped.called

@@ -177,7 +177,7 @@ async def test_object_store(tmp_path: Path) -> None:
         counts, forwards, store = RequestCounts(), ForwardCounts(), _ObjectStore()
         counts.finished("put", "ok", 0.1)
         disk: Any = reporting.rig.disk
-        objects = ObjectStorage("s3://inbox", disk, [store], [counts], [forwards])
+        objects = ObjectStorage("s3://inbox", disk, list, [store], [counts], [forwards])
         storage = Storage(reporting.path, disk, [reporting.rig.store], objects=objects)
         reporting.reporter = ProcessReporter([], [storage], reporting.counters, reporting.rig.clock)
         report = reporting.report()

@@ -15,6 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.config.configuration import Configuration
+from twisted_upload.config.listener import Listener
 from twisted_upload.core.outcome import UploadObserver, log_outcome, log_outcome_with_listener
 from twisted_upload.daemon.certificate_expiry import Certificates, CertificateWatch, Renewal
 from twisted_upload.daemon.endpoints import EndpointBuilder
@@ -119,7 +120,7 @@ def upload_service(
             listener.name,
             its_endpoints,
             frontends.of(listener),
-            listener.settings.directory,
+            _destination(listener),
         )
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
@@ -138,6 +139,14 @@ def upload_service(
     return service, reporter
 
 
+def _destination(listener: Listener) -> str:
+    """Return where the files of a listener go, for messages."""
+    settings = listener.settings
+    if settings.forward is not None:
+        return f"{settings.directory}, then to {settings.forward}"
+    return settings.directory if settings.store is None else str(settings.store)
+
+
 def _supervisor(
     configuration: Configuration,
     reactor: Any,
@@ -154,7 +163,7 @@ def _supervisor(
     descriptor_budget(configuration)  # the same in each worker: fail early, here
     nobody = Factory()
     specs = [
-        ListenerSpec(listener.name, its_endpoints, nobody, listener.settings.directory)
+        ListenerSpec(listener.name, its_endpoints, nobody, _destination(listener))
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
     number = configuration.settings.workers

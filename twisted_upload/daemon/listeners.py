@@ -49,13 +49,13 @@ class ListenerSpec(Generic[F_co]):
     :ivar name: the name of the listener.
     :ivar endpoints: what to listen on.
     :ivar frontend: the factory that serves the connections.
-    :ivar directory: where files go, for messages.
+    :ivar destination: where files go, for messages.
     """
 
     name: str
     endpoints: Sequence[NamedEndpoint]
     frontend: F_co
-    directory: str
+    destination: str
 
 
 class BoundPort(Generic[F_co]):
@@ -134,10 +134,10 @@ class ListenerService(Service, Generic[F_co]):
         }
         if len(self.specs) == 1:
             (spec,) = self.specs
-            said = f"{where[spec.name]}; files go to {spec.directory}"
+            said = f"{where[spec.name]}; files go to {spec.destination}"
         else:
             said = ", ".join(
-                f"{where[spec.name]} ({spec.name}, to {spec.directory})" for spec in self.specs
+                f"{where[spec.name]} ({spec.name}, to {spec.destination})" for spec in self.specs
             )
         return f"twisted-upload listens on {said}"
 

@@ -7,14 +7,28 @@ a connection or a thread: twistd may fork after it.
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted_upload.config.configuration import Configuration
 from twisted_upload.config.listener import Listener, Setting
-from twisted_upload.core.object_url import ObjectURL
+from twisted_upload.core.object_url import AfterForward, ObjectURL
+from twisted_upload.daemon.process import OBJECT_THREADS
+from twisted_upload.daemon.storage import IStore, ObjectStorage
+from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import WrongConfiguration
+from twisted_upload.hooks.runner import HookRunner
+from twisted_upload.observability.object_counts import ForwardCounts, RequestCounts
+from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.s3.access import is_installed
 from twisted_upload.stores.s3.attempts import Attempts, NoCounts
+from twisted_upload.stores.s3.forward import FORWARD_JOBS, forward_runner
 from twisted_upload.stores.s3.s3_bucket import S3Bucket
+from twisted_upload.stores.s3.store import S3Store
 
-__all__ = ["object_url_of", "tested_bucket"]
+__all__ = ["ObjectStores", "object_url_of", "tested_bucket"]
 
 
 def object_url_of(listener: Listener) -> tuple[Setting, ObjectURL]:
@@ -33,3 +47,65 @@ def object_url_of(listener: Listener) -> tuple[Setting, ObjectURL]:
 def tested_bucket(url: ObjectURL) -> S3Bucket:
     """Return a bucket that repeats nothing."""
     return S3Bucket(url, attempts=Attempts(NoCounts(), lambda _: True))
+
+
+class ObjectStores:
+    """
+    Makes what is behind one directory: stores of objects, and what forwards files.
+
+    :param listener: one whose files go to the object store.
+    :raises WrongConfiguration: what that needs is not installed.
+    :ivar storage: the object store, not opened.
+    """
+
+    def __init__(self, listener: Listener, configuration: Configuration, reactor: Any) -> None:
+        _, url = object_url_of(listener)
+        self._reactor = reactor
+        self._node = configuration.settings.node
+        counts = RequestCounts() if configuration.settings.metrics else None
+        self._bucket = S3Bucket(url, counts)
+        self.storage = ObjectStorage(
+            self._bucket.name,
+            DiskThreads(reactor, OBJECT_THREADS, "objects"),
+            self._bucket.close,
+            counts=[] if counts is None else [counts],
+        )
+
+    def forwarding(self, listener: Listener) -> HookRunner | None:
+        """Make what forwards the files of a store of this directory, if they are forwarded."""
+        if listener.settings.forward is None:
+            return None
+        counts = ForwardCounts()
+        self.storage.forwards.append(counts)
+        return forward_runner(
+            self._bucket,
+            DiskThreads(self._reactor, FORWARD_JOBS + 1, "forward"),
+            self._reactor,
+            time.time,
+            counts,
+            node=self._node,
+            remove=listener.settings.after_forward is AfterForward.REMOVE,
+            chance=random.random,
+        )
+
+    def store_in_front_of(
+        self, local: ResumableDirectoryStore, suffix: Callable[[bytes], str]
+    ) -> IStore:
+        """
+        Make a store of objects.
+
+        :param local: the store of the directory that it opens and closes.
+        :param suffix: returns the suffix of a file's name for its first bytes.
+        """
+        store = S3Store(
+            self._bucket,
+            self.storage.threads,
+            local,
+            self._reactor,
+            time.time,
+            node=self._node,
+            suffix=suffix,
+            memory=local.memory,
+        )
+        self.storage.stores.append(store)
+        return store

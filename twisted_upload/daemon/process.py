@@ -34,6 +34,18 @@ OWN = 40
 the spare ones (`twisted_upload.net.spare_descriptors`)."""
 
 
+OBJECT_THREADS = 64
+"""Operations of the object store behind one directory at a time."""
+
+FORWARDS = 16
+"""Files that each store forwards at a time: `twisted_upload.stores.s3.forward.FORWARD_JOBS`,
+which a daemon without an object store does not import."""
+
+OBJECTS_OWN = 16
+"""File descriptors that each object store takes besides connections: event loops, names,
+notes."""
+
+
 class Budget(NamedTuple):
     """
     What the file descriptors are for.

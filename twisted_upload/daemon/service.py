@@ -262,6 +262,7 @@ class UploadService(ListenerService[Frontend[Any]]):
                 "{path}: the object store is not responding; abandoning its pending operations",
                 path=objects.path,
             )
+        objects.give_up()
 
     async def _wait(self, seconds: float, waiting: Deferred[Any], more: float = 0.0) -> bool:
         """

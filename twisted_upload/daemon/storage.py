@@ -6,7 +6,7 @@ stores behind them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,6 +56,7 @@ class ObjectStorage:
 
     :ivar path: ``s3://BUCKET/PREFIX``.
     :ivar threads: those that wait for it.
+    :ivar give_up: has what still waits for it fail soon; called at the end.
     :ivar stores: the stores that store objects in it.  Each opens and closes a store of the
         directory, too.  There are none if files are only forwarded.
     :ivar counts: the counts of its requests, if they are counted.
@@ -64,6 +65,7 @@ class ObjectStorage:
 
     path: str
     threads: DiskThreads
+    give_up: Callable[[], object]
     stores: list[IStore] = field(default_factory=list)
     counts: list[ISampled] = field(default_factory=list)
     forwards: list[ISampled] = field(default_factory=list)

@@ -18,11 +18,12 @@ from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.names import suffix_of
 from twisted_upload.core.object_url import ObjectURL
 from twisted_upload.core.text import Reserve
-from twisted_upload.daemon.storage import Storage
+from twisted_upload.daemon.process import FORWARDS, OBJECT_THREADS, OBJECTS_OWN
+from twisted_upload.daemon.storage import IStore, Storage
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.disk.timed_files import TimedFiles
-from twisted_upload.errors import WrongConfiguration
+from twisted_upload.interfaces import IUploadStore
 from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME, MOST_FILES
@@ -30,7 +31,8 @@ from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
 
-if TYPE_CHECKING:  # imported at run time only if there is a program, or HTTP
+if TYPE_CHECKING:  # imported at run time only if there is a program, HTTP, an object store
+    from twisted_upload.daemon.object_stores import ObjectStores
     from twisted_upload.hooks.command import HookCommand
     from twisted_upload.hooks.runner import HookRunner
     from twisted_upload.stores.places import Places
@@ -41,16 +43,6 @@ __all__ = [
     "other_descriptors",
     "resumable_stores",
 ]
-
-
-OBJECT_THREADS = 64
-"""Operations of the object store of one directory at a time."""
-
-FORWARDS = 8
-"""Files that each store forwards at a time."""
-
-OBJECT_OWN = 16
-"""File descriptors for what an object store needs besides: event loops, names, notes."""
 
 
 class StoreSet:
@@ -71,47 +63,67 @@ class StoreSet:
     """
 
     def __init__(self, configuration: Configuration, reactor: Any, most_writers: int = 0) -> None:
-        most_bytes = MOST_BYTES // len({_way(listener) for listener in configuration.listeners})
-        storages: dict[str, Storage] = {}
+        self._configuration = configuration
+        self._reactor = reactor
+        self._most_writers = most_writers
         self._places: dict[str, Places] = {}
-        self._stores: dict[_Way, ResumableDirectoryStore] = {}
+        self._object_stores: dict[str, ObjectStores] = {}
+        self._stores: dict[_Way, IStore] = {}
+        ways: dict[_Way, Listener] = {}
         for listener in configuration.listeners:
-            way = _way(listener)
-            if way in self._stores:
-                continue
-            if way.store is not None or way.forward is not None:
-                from twisted_upload.daemon.object_stores import object_url_of  # noqa: PLC0415
-
-                setting, _ = object_url_of(listener)
-                raise WrongConfiguration(f"{setting.source}: not available")
+            ways.setdefault(_way(listener), listener)
+        self._most_bytes = MOST_BYTES // len(ways)
+        storages: dict[str, Storage] = {}
+        for way, listener in ways.items():
             if way.directory not in storages:
-                storages[way.directory] = _storage(way.directory, configuration, reactor)
-            storage = storages[way.directory]
-            store = ResumableDirectoryStore(
-                way.directory,
-                storage.disk,
-                reactor,
-                time.time,
-                suffix=_suffixes(way.suffix),
-                names=way.names,
-                durable=way.durable,
-                mode=way.mode,
-                reserve=way.reserve,
-                files=_files(storage.times),
-                hooks=_hooks(listener, reactor, storage.programs),
-                memory=MemoryBudget(most_bytes),
-                after_turn=partial(reactor.callLater, 0),
-                limits=PartialLimits(*way.partials, most_writers),
-                node=configuration.settings.node,
-            )
-            storage.stores.append(store)
-            self._stores[way] = store
+                storages[way.directory] = self._storage(way.directory)
+            self._stores[way] = self._store(way, listener, storages[way.directory])
         self.all = [*self._stores.values()]
         self.storages = [*storages.values()]
 
-    def of(self, listener: Listener) -> ResumableDirectoryStore:
+    def of(self, listener: Listener) -> IUploadStore:
         """Return the store of a listener."""
-        return self._stores[_way(listener)]
+        return IUploadStore(self._stores[_way(listener)])
+
+    def _storage(self, directory: str) -> Storage:
+        settings = self._configuration.settings
+        threads = DiskThreads(self._reactor, settings.disk_threads)
+        times = DiskTimes() if settings.metrics else None
+        for listener in self._configuration.listeners:
+            own = listener.settings
+            if own.directory == directory and (own.store or own.forward):
+                from twisted_upload.daemon.object_stores import ObjectStores  # noqa: PLC0415
+
+                objects = ObjectStores(listener, self._configuration, self._reactor)
+                self._object_stores[directory] = objects
+                return Storage(directory, threads, [], times, objects=objects.storage)
+        return Storage(directory, threads, [], times)
+
+    def _store(self, way: _Way, listener: Listener, storage: Storage) -> IStore:
+        objects = self._object_stores.get(way.directory)
+        local = ResumableDirectoryStore(
+            way.directory,
+            storage.disk,
+            self._reactor,
+            time.time,
+            suffix=_suffixes(way.suffix),
+            names=way.names,
+            durable=way.durable,
+            mode=way.mode,
+            reserve=way.reserve,
+            files=_files(storage.times),
+            hooks=_hooks(listener, self._reactor, storage.programs),
+            forward=None if objects is None else objects.forwarding(listener),
+            objects=way.store is not None,
+            memory=MemoryBudget(self._most_bytes),
+            after_turn=partial(self._reactor.callLater, 0),
+            limits=PartialLimits(*way.partials, self._most_writers),
+            node=self._configuration.settings.node,
+        )
+        storage.stores.append(local)
+        if objects is None or way.store is None:
+            return local
+        return objects.store_in_front_of(local, _suffixes(way.suffix))
 
     def places_of(self, listener: Listener) -> Places:
         """Return the places of the invitations of a listener."""
@@ -163,12 +175,6 @@ def _way(listener: Listener) -> _Way:
         ),
         program,
     )
-
-
-def _storage(directory: str, configuration: Configuration, reactor: Any) -> Storage:
-    threads = DiskThreads(reactor, configuration.settings.disk_threads)
-    times = DiskTimes() if configuration.settings.metrics else None
-    return Storage(directory, threads, [], times)
 
 
 def _files(times: DiskTimes | None) -> Files:
@@ -235,4 +241,4 @@ def other_descriptors(configuration: Configuration) -> int:
     forwards = sum(markers + 2 * FORWARDS + 8 for it in ways.values() if it.store or it.forward)
     directories = {it.directory for it in ways.values() if it.store or it.forward}
     # Each of the two libraries has its own connections.
-    return programs + forwards + len(directories) * (2 * OBJECT_THREADS + OBJECT_OWN)
+    return programs + forwards + len(directories) * (2 * OBJECT_THREADS + OBJECTS_OWN)

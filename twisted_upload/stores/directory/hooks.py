@@ -84,7 +84,7 @@ class Queues:
     def stop(self, seconds: float) -> Deferred[None]:
         """See `DirectoryStore.stop`."""
         ends = [runner.stop(seconds) for runner in self._runners.values()]
-        return gatherResults(ends).addCallback(lambda _: None)
+        return gatherResults(ends, consumeErrors=True).addCallback(lambda _: None)
 
     def marks(
         self,
