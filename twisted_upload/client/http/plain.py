@@ -34,7 +34,7 @@ class PutUpload:
         self._digest = Digest()
         self._sent = 0
         self._started = False
-        self.finishing = False
+        self.finishing = False  # once the kernel has all of it
 
     def attempt(self) -> Conversation[Receipt]:
         """
@@ -84,22 +84,20 @@ class PutUpload:
         job = self._job
         total = self._sent = job.content.total or 0
         last = max(0, total - _CHUNK)
-        for start, end in ((0, last), (last, total)):
-            if end == total:
-                job.content.check(total)
-                self.finishing = True
-            if start < end:
-                sent = yield SendFrom(
-                    job.content,
-                    start,
-                    end - start,
-                    job.timeouts.stall,
-                    self._moved,
-                    hashed=job.sha256,
-                )
-                if sent < end - start:
-                    return False
-        return True
+        if not (yield from self._send(0, last)):
+            return False
+        job.content.check(total)
+        self.finishing = yield from self._send(last, total)
+        return self.finishing
+
+    def _send(self, start: int, end: int) -> Conversation[bool]:
+        job, size = self._job, end - start
+        if not size:
+            return True
+        sent = yield SendFrom(
+            job.content, start, size, job.timeouts.stall, self._moved, hashed=job.sha256
+        )
+        return bool(sent == size)
 
     def _moved(self, offset: int) -> None:
         self._job.progress(offset, self._job.content.total)
@@ -111,11 +109,11 @@ class PutUpload:
             chunk: bytes = yield Read(job.content, _CHUNK, some=True)
             if not chunk:
                 job.content.check(self._sent)
-                self.finishing = True
             framed = b"%x\r\n%b\r\n" % (len(chunk), chunk)
             if (yield Send(framed, job.timeouts.stall)) < len(framed):
                 return False
             if not chunk:
+                self.finishing = True
                 return True
             self._digest.update(chunk)
             self._sent += len(chunk)

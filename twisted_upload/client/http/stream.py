@@ -10,9 +10,16 @@ from __future__ import annotations
 from twisted_upload.client.conversation import Conversation, Read, Send
 from twisted_upload.client.digest import Digest
 from twisted_upload.client.http.job import HTTPUpload, Requests
-from twisted_upload.client.http.messages import Response, error_in
+from twisted_upload.client.http.messages import Response
 from twisted_upload.client.http.receipts import checked_receipt, digest_in
-from twisted_upload.client.http.tus import PATCH_TYPE, VERSION, create, is_gone, offset_in
+from twisted_upload.client.http.tus import (
+    PATCH_TYPE,
+    VERSION,
+    create,
+    is_gone,
+    offset_in,
+    refusal_of,
+)
 from twisted_upload.errors import NotFound, OutcomeUnknown, UploadInterrupted
 from twisted_upload.receipt import Receipt
 
@@ -119,7 +126,7 @@ class TusStream:
 
     def _error(self, response: Response) -> Exception:
         if not is_gone(response):
-            return error_in(response)
+            return refusal_of(response)
         self._path = None
         if self._ended:
             return OutcomeUnknown(

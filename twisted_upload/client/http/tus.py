@@ -25,6 +25,7 @@ from twisted_upload.errors import (
     OutcomeUnknown,
     UploadError,
     UploadInterrupted,
+    UploadRefused,
 )
 from twisted_upload.receipt import Metadata, Receipt
 
@@ -37,6 +38,7 @@ __all__ = [
     "create",
     "is_gone",
     "offset_in",
+    "refusal_of",
 ]
 
 VERSION = {"Tus-Resumable": "1.0.0"}
@@ -44,6 +46,7 @@ PATCH_TYPE = {"Content-Type": "application/offset+octet-stream"}
 CREATION = "files/"
 
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_ACCESS = (401, 403, 407, 413)
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*\Z")
 
 LAST = 64 * 1024
@@ -107,7 +110,7 @@ class TusUpload:
             if response.status == 200 and response.number("upload-length") == self._total:
                 return (yield from self._progress(response))
             if response.status != 200 and not is_gone(response):
-                raise error_in(response)
+                raise refusal_of(response)
             self._lost()
         job = self._job
         created = yield from create(job, self._requests, {"Upload-Length": str(self._total)})
@@ -185,7 +188,7 @@ class TusUpload:
         elif response.status == 413 and self._pieces:  # of a proxy
             self._piece = self._pieces.pop(0)
             return offset
-        raise error_in(response)
+        raise refusal_of(response)
 
     def _body(self, offset: int, end: int) -> Conversation[bool]:
         if end == self._total:
@@ -214,6 +217,20 @@ class TusUpload:
 def is_gone(response: Response) -> bool:
     """Return whether the server says that there is no such upload; no proxy is believed."""
     return response.status in (404, 410) and "tus-resumable" in response.fields
+
+
+def refusal_of(response: Response) -> UploadError:
+    """
+    Return what a response means to a request for an upload that was created.
+
+    A proxy in front of the server may answer anything while that is away; only what is
+    about the access of this client is believed.
+    """
+    error = error_in(response)
+    foreign = "tus-resumable" not in response.fields
+    if foreign and isinstance(error, UploadRefused) and response.status not in _ACCESS:
+        return UploadInterrupted(str(error.explanation))
+    return error
 
 
 def offset_in(response: Response) -> int:

@@ -1,0 +1,307 @@
+"""
+Wherever connections break, a file is stored once if the client says so, and never twice.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.support.tus_model import Content, ModelServer, Network, answer, job_for, problem
+from twisted_upload.client.http import stream, tus
+from twisted_upload.client.http.upload import http_upload
+from twisted_upload.errors import (
+    Busy,
+    Conflict,
+    CouldNotConnect,
+    NoSpace,
+    OutcomeUnknown,
+    ReceiptMismatch,
+    SourceChanged,
+    TooLarge,
+    Unauthorized,
+    UploadError,
+)
+
+BREAKS = st.lists(st.tuples(st.integers(0, 2500), st.booleans()), max_size=8)
+DATA = bytes(range(256)) * 5
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make pieces small."""
+    monkeypatch.setattr(tus, "LAST", 100)
+    monkeypatch.setattr(stream, "PIECE", 300)
+
+
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 1280])
+def test_stored_once(again: bool, size: int) -> None:
+    """With patience, any breaks end with one file, and its receipt."""
+
+    @settings(max_examples=150, deadline=None)
+    @given(BREAKS)
+    @example([(0, False)] * 3)
+    @example([(400, True)] * 3)
+    def check(breaks: list[tuple[int, bool]]) -> None:
+        network = Network(ModelServer(), iter(breaks))
+        content = Content(DATA[:size], again=again, known=again)
+        job, _ = job_for(content, network)
+        receipt = network.run(http_upload(job))
+        assert network.server.stored == [DATA[:size]]
+        assert (receipt.name, receipt.size) == ("1.bin", size)
+        assert receipt.sha256 is not None
+
+    check()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    breaks=BREAKS,
+    patience=st.sampled_from([0, 1, 5]),
+    has_tus=st.booleans(),
+    again=st.booleans(),
+    forgets=st.sets(st.integers(1, 8)),
+)
+def test_never_twice(
+    breaks: list[tuple[int, bool]], patience: float, has_tus: bool, again: bool, forgets: set[int]
+) -> None:
+    """Whatever happens, it is stored at most once; "not stored" is true, and so is "stored"."""
+    server = ModelServer(has_tus=has_tus)
+    connections = 0
+
+    def between() -> None:
+        nonlocal connections
+        connections += 1
+        if connections in forgets:
+            server.forget()
+
+    network = Network(server, iter(breaks), between)
+    job, _ = job_for(Content(DATA, again=again, known=again), network, patience=patience)
+    try:
+        network.run(http_upload(job))
+    except OutcomeUnknown:
+        assert server.stored in ([], [DATA])
+    except UploadError:
+        assert server.stored == []
+    else:
+        assert server.stored == [DATA]
+
+
+def test_sends_only_the_rest() -> None:
+    """After a break, the server is asked what it has, and is sent the rest."""
+    network = Network(ModelServer(), iter([(1000, True)]))
+    job, told = job_for(Content(DATA), network)
+    network.run(http_upload(job))
+    assert network.server.requests == ["POST", "PATCH", "HEAD", "PATCH"]
+    offsets = [attempt.offset for attempt in told if attempt.error is None]
+    assert offsets[0] == 0
+    assert 0 < offsets[1] < len(DATA)
+
+
+def test_location_on_another_host() -> None:
+    """A token is sent to no other server, whatever URL the server tells."""
+    network = Network(ModelServer())
+    job, _ = job_for(Content(DATA), network, token="secret")
+    network.run(http_upload(job))
+    assert network.server.stored == [DATA]
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "code", "kind"),
+    [
+        ("POST", 401, "unauthorized", Unauthorized),
+        ("POST", 413, "too-large", TooLarge),
+        ("PATCH", 413, "too-large", TooLarge),
+        ("PATCH", 401, "unauthorized", Unauthorized),
+    ],
+)
+def test_refused(method: str, status: int, code: str, kind: type[UploadError]) -> None:
+    """A refusal that will not change ends the upload at once."""
+    network = Network(ModelServer(refusals={method: [problem(status, code)] * 9}))
+    job, _ = job_for(Content(DATA), network)
+    with pytest.raises(kind, match="no"):
+        network.run(http_upload(job))
+    assert network.slept == 0
+    assert network.server.stored == []
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "code"),
+    [
+        ("POST", 503, "busy"),
+        ("PATCH", 507, "no-space"),
+        ("PATCH", 409, "conflict"),
+        ("HEAD", 503, "busy"),
+    ],
+)
+def test_refused_for_now(method: str, status: int, code: str) -> None:
+    """A refusal that may change is followed by further attempts."""
+    network = Network(
+        ModelServer(refusals={method: [problem(status, code)] * 3}), iter([(900, True)])
+    )
+    job, _ = job_for(Content(DATA), network)
+    network.run(http_upload(job))
+    assert network.server.stored == [DATA]
+    assert network.slept > 0
+
+
+def test_refused_for_too_long() -> None:
+    """Without progress for the time that was given, the last refusal is the error."""
+    network = Network(ModelServer(refusals={"PATCH": [problem(507, "no-space")] * 99}))
+    job, told = job_for(Content(DATA), network, patience=100)
+    with pytest.raises(NoSpace):
+        network.run(http_upload(job))
+    assert network.slept == 100
+    delays = [attempt.delay for attempt in told if attempt.error is not None]
+    assert delays[:3] == [0.375, 0.75, 1.5]
+    assert max(delays) <= 30
+
+
+def test_proxy_without_its_server() -> None:
+    """What only a proxy says is not believed: 502, 404 and 413 end nothing."""
+    foreign = [
+        f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode() for status in (502, 404, 413)
+    ]
+    network = Network(ModelServer(refusals={"PATCH": foreign}), iter([(900, True)]))
+    job, _ = job_for(Content(DATA), network)
+    network.run(http_upload(job))
+    assert network.server.stored == [DATA]
+
+
+def test_proxy_with_a_small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that takes only small requests gets pieces."""
+    monkeypatch.setattr(tus, "PIECES", (1000, 500))
+    foreign = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    network = Network(ModelServer(refusals={"PATCH": [foreign] * 2}))
+    job, _ = job_for(Content(DATA), network)
+    network.run(http_upload(job))
+    assert network.server.stored == [DATA]
+    assert network.server.requests == ["POST"] + ["PATCH"] * 5
+
+
+def test_changed_file() -> None:
+    """A file that has changed is not completed, and what the server has is removed."""
+    network = Network(ModelServer())
+    job, _ = job_for(Content(DATA, changed=True), network)
+    with pytest.raises(SourceChanged):
+        network.run(http_upload(job))
+    assert network.server.stored == []
+    assert network.server.requests[-1] == "DELETE"
+
+
+def test_changed_after_the_last_byte() -> None:
+    """If it changes before the answer, its SHA-256 tells what was stored."""
+    network = Network(ModelServer())
+    content = Content(DATA)
+    job, _ = job_for(content, network)
+
+    def change(sent: int, total: int | None) -> None:
+        if sent == total:
+            content.data = b"x" + content.data[1:]
+
+    job.progress = change
+    with pytest.raises(ReceiptMismatch):
+        network.run(http_upload(job))
+
+
+def test_no_receipt() -> None:
+    """A server that takes everything and sends no receipt has perhaps stored it."""
+    network = Network(ModelServer(receipts=False))
+    job, _ = job_for(Content(DATA), network)
+    with pytest.raises(OutcomeUnknown, match="no receipt"):
+        network.run(http_upload(job))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"SSH-2.0-x\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x46",
+        b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nLocation: /a b\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000,
+    ],
+    ids=["ssh", "tls", "no location", "bad location", "upgrade", "endless"],
+)
+def test_not_our_protocol(response: bytes) -> None:
+    """What does not speak the protocol is an error at once, of one line."""
+    network = Network(ModelServer(refusals={"POST": [response] * 9}))
+    job, _ = job_for(Content(DATA), network)
+    with pytest.raises(CouldNotConnect) as raised:
+        network.run(http_upload(job))
+    assert str(raised.value).isprintable()
+    assert network.slept == 0
+
+
+def test_terminal_escapes() -> None:
+    """No byte of a server reaches a terminal as it is."""
+    body = json.dumps({"code": "\x1b[31m", "detail": "a\nb\x1b]0;x\x07"}).encode()
+    network = Network(ModelServer(refusals={"POST": [answer(400, {}, body)] * 2}))
+    job, _ = job_for(Content(DATA), network)
+    with pytest.raises(UploadError) as raised:
+        network.run(http_upload(job))
+    assert str(raised.value).isprintable()
+
+
+def test_server_that_takes_nothing() -> None:
+    """A server that says yes and takes nothing is not asked for ever."""
+    nothing = answer(204, {"Upload-Offset": "0"})
+    network = Network(ModelServer(refusals={"PATCH": [nothing] * 99}))
+    job, _ = job_for(Content(DATA), network, patience=20)
+    with pytest.raises(UploadError):
+        network.run(http_upload(job))
+    assert network.slept == 20
+
+
+def test_conflict_that_remains() -> None:
+    """An offset that is always another one ends with that error."""
+    network = Network(ModelServer(refusals={"PATCH": [problem(409, "conflict")] * 99}))
+    job, _ = job_for(Content(DATA), network, patience=5)
+    with pytest.raises(Conflict):
+        network.run(http_upload(job))
+
+
+def test_unreachable_by_default() -> None:
+    """Without a time for retries, a server that was never reached is an error at once."""
+    network = Network(ModelServer(), iter([(0, False)] * 9))
+    job, _ = job_for(Content(DATA), network, patience=None)  # type: ignore[arg-type]
+    with pytest.raises(CouldNotConnect):
+        network.run(http_upload(job))
+    assert network.slept == 0
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_put_without_tus(again: bool) -> None:
+    """A server without tus gets a PUT."""
+    network = Network(ModelServer(has_tus=False))
+    job, _ = job_for(Content(DATA, again=again, known=again), network)
+    assert network.run(http_upload(job)).name == "1.bin"
+    assert network.server.stored == [DATA]
+    assert network.server.requests == ["POST", "PUT"]
+
+
+def test_put_that_breaks_off() -> None:
+    """A PUT whose answer is lost may have been stored, and is not repeated."""
+    network = Network(ModelServer(has_tus=False), iter([(1000, False)]))
+    job, _ = job_for(Content(DATA), network)
+    with pytest.raises(OutcomeUnknown):
+        network.run(http_upload(job))
+    assert network.server.requests == ["POST", "PUT"]
+
+
+def test_put_that_is_refused() -> None:
+    """A PUT that is refused for now is repeated, if it can be read again."""
+    for again in (True, False):
+        network = Network(ModelServer(has_tus=False, refusals={"PUT": [problem(503, "busy")]}))
+        job, _ = job_for(Content(DATA, again=again, known=again), network)
+        if again:
+            network.run(http_upload(job))
+        else:
+            with pytest.raises(Busy):
+                network.run(http_upload(job))
+        assert network.server.stored == [DATA] * again
