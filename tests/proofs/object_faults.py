@@ -27,7 +27,7 @@ STEPS = ("put", "put+head", "begin", "part", "complete", "complete+head", "tag",
 def prove(engine: Engine, arguments: argparse.Namespace) -> Sequence[str]:
     """Run all cases of one engine; print its rows."""
     wrong = []
-    with rigs.workplace() as work, Matrix(engine, work) as matrix:
+    with rigs.workplace() as work, Matrix(engine, work, arguments.answer) as matrix:
         for step in arguments.steps:
             for times in (1, FOREVER):
                 results = [*matrix.run(cases([step], times), arguments.at_a_time)]
@@ -57,6 +57,7 @@ def main() -> Sequence[str]:
     parser.add_argument("engine", nargs="?", choices=["seaweedfs", "ceph"], default="seaweedfs")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument("--at-a-time", type=int, default=8)
+    parser.add_argument("--answer", type=float, default=2, help="timeout of a request in seconds")
     arguments = parser.parse_args()
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)  # each store logs its failure
     rigs.heading("engine", "step", "fails", "cases", "failed requests", "answers", "wrong")

@@ -43,7 +43,7 @@ SMALL = random.Random(1).randbytes(10_000)
 LARGE = random.Random(2).randbytes(SMALLEST_PART + 100_000)
 """It has two parts."""
 
-_DEADLINE, _DEADLINE_FOREVER = 20.0, 2.0
+_DEADLINE, _DEADLINE_FOREVER = 40.0, 2.0
 """Seconds in which an operation is tried again, if it succeeds then, and if it never does."""
 
 _CLEANED_UP = 2 * EXPIRY
@@ -110,7 +110,7 @@ class Matrix:
     :param answer: seconds in which a request has to be answered.
     """
 
-    def __init__(self, engine: Engine, folder: Path, answer: float = 1.0) -> None:
+    def __init__(self, engine: Engine, folder: Path, answer: float) -> None:
         self._engine = engine
         self._folder = folder
         self._answer = answer
