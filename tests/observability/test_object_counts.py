@@ -9,6 +9,7 @@ import threading
 from twisted_upload.observability.metrics import (
     FORWARD_FAILURES,
     FORWARD_OLDEST,
+    FORWARD_REJECTED,
     FORWARD_WAITING,
     FORWARDED,
     STORE_REQUEST_DURATION,
@@ -64,11 +65,12 @@ def test_forwarded_files() -> None:
     """Forwarded files and failed attempts are counted from the start, beside those that wait."""
     counts = ForwardCounts()
     zero = {(WHERE,): 0}
-    names = [it.name for it in (FORWARDED, FORWARD_FAILURES, FORWARD_WAITING, FORWARD_OLDEST)]
+    waiting = FORWARD_WAITING, FORWARD_OLDEST, FORWARD_REJECTED
+    names = [it.name for it in (FORWARDED, FORWARD_FAILURES, *waiting)]
     assert counts.samples(WHERE) == dict.fromkeys(names, zero)
     counts.ended(0.1, succeeded=True)
     counts.ended(0.1, succeeded=False)
     counts.ended(0.1, succeeded=False)
-    counts.waiting, counts.oldest = 3, 1001.0
+    counts.waiting, counts.oldest, counts.given_up = 3, 1001.0, 4
     samples = counts.samples(WHERE)
-    assert [samples[name][WHERE,] for name in names] == [1, 2, 3, 1001.0]
+    assert [samples[name][WHERE,] for name in names] == [1, 2, 3, 1001.0, 4]

@@ -391,6 +391,7 @@ def named(dotted: str) -> bool:
 
 
 GUIDES, SITE = "test_guides.py::", "test_site.py::"
+OBJECT_GUIDE = "test_object_store_guide.py::"
 HTTP_GUIDE = "../system/test_http_guide.py::"
 
 RUN = {
@@ -448,7 +449,10 @@ RUN = {
         "old-logs": f"{GUIDES}test_old_logs",
         "logrotate": f"{GUIDES}test_logrotate",
     },
-    "docs/operations/runbook.md": {"replay-service": f"{GUIDES}test_replay"},
+    "docs/operations/runbook.md": {
+        "replay-service": f"{GUIDES}test_replay",
+        "forward-again": f"{OBJECT_GUIDE}test_forward_again",
+    },
     "docs/reference/command.md": {"man": f"{GUIDES}test_manual_page"},
     "docs/reference/http.md": {"plain": f"{GUIDES}test_plain_uploads"},
     "docs/reference/metrics.md": {"share": f"{GUIDES}test_share"},

@@ -24,6 +24,7 @@ __all__ = [
     "FORWARDED",
     "FORWARD_FAILURES",
     "FORWARD_OLDEST",
+    "FORWARD_REJECTED",
     "FORWARD_WAITING",
     "FREE",
     "FREE_INODES",
@@ -244,6 +245,13 @@ FORWARD_OLDEST = _gauge(
     "directory",
     together="max",
 )
+FORWARD_REJECTED = _gauge(
+    "forward_rejected",
+    "Files in .forward/failed/: the object store rejects them, and they are tried again every"
+    " hour; or their markers are unusable; updated every 10 s.",
+    "directory",
+    together="max",
+)
 FORWARDED = _counter("forwarded_total", "Forwarded files.", "directory")
 FORWARD_FAILURES = _counter(
     "forward_failures_total", "Failed attempts to forward a file.", "directory"
@@ -275,7 +283,7 @@ METRICS: tuple[Metric, ...] = (
     *(HANDSHAKE_FAILURES, CERTIFICATE_ENDS),
     *(PROGRAMS_WAITING, PROGRAMS_RUNNING, PROGRAMS, PROGRAM_DURATION, PROGRAMS_GIVEN_UP),
     *(STORE_REQUESTS, STORE_REQUEST_DURATION, STORE_RETRIES),
-    *(FORWARD_WAITING, FORWARD_OLDEST, FORWARDED, FORWARD_FAILURES),
+    *(FORWARD_WAITING, FORWARD_OLDEST, FORWARD_REJECTED, FORWARDED, FORWARD_FAILURES),
     *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),
 )
 

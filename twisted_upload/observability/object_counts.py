@@ -13,6 +13,7 @@ from twisted_upload.observability.counters import Histogram
 from twisted_upload.observability.metrics import (
     FORWARD_FAILURES,
     FORWARD_OLDEST,
+    FORWARD_REJECTED,
     FORWARD_WAITING,
     FORWARDED,
     STORE_REQUEST_DURATION,
@@ -73,7 +74,7 @@ class ForwardCounts:
 
     :ivar waiting: files that have not been forwarded yet, as of the last scan; includes
         all processes that share the directory.
-    :ivar given_up: files with unusable markers, likewise.
+    :ivar given_up: files that the object store rejects, or with unusable markers, likewise.
     :ivar running: files that this process is forwarding.
     :ivar oldest: arrival of the oldest file that waits, in seconds since the epoch; 0 if
         none waits.
@@ -100,6 +101,7 @@ class ForwardCounts:
         return {
             FORWARD_WAITING.name: {(directory,): self.waiting},
             FORWARD_OLDEST.name: {(directory,): self.oldest},
+            FORWARD_REJECTED.name: {(directory,): self.given_up},
             FORWARDED.name: {(directory,): self._forwarded},
             FORWARD_FAILURES.name: {(directory,): self._failed},
         }
