@@ -23,6 +23,7 @@ from twisted_upload.daemon.stores import (
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.folders import FORWARD
 from twisted_upload.hooks.marked_file import remove_file
+from twisted_upload.observability.metrics import PENDING_MULTIPARTS, combine
 from twisted_upload.stores.directory.partial_index import PartialLimits
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES
@@ -205,8 +206,10 @@ def test_files_that_are_forwarded_at_a_time() -> None:
 
 def test_counted_with_metrics() -> None:
     """Operations of an object store are counted if anybody asks for metrics."""
-    for options, number in ([], 0), (["metrics=9464"], 1):
+    for options, number in ([], 0), (["metrics=9464"], 2):
         configuration = configured("store=s3://abc", *options)
         (storage,) = StoreSet(configuration, MemoryReactorClock()).storages
         assert storage.objects is not None
         assert len(storage.objects.counts) == number
+    samples = combine(counts.samples("s3://abc") for counts in storage.objects.counts)
+    assert samples[PENDING_MULTIPARTS.name] == {("s3://abc",): 0}

@@ -20,11 +20,14 @@ from twisted_upload.daemon.storage import IStore, ObjectStorage
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.hooks.runner import HookRunner
+from twisted_upload.observability.metrics import PENDING_MULTIPARTS, Samples
 from twisted_upload.observability.object_counts import ForwardCounts, RequestCounts
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.s3.access import is_installed
 from twisted_upload.stores.s3.attempts import Attempts, NoCounts
 from twisted_upload.stores.s3.forward import FORWARD_JOBS, forward_runner
+from twisted_upload.stores.s3.puts import Puts
+from twisted_upload.stores.s3.resumable import S3ResumableStore
 from twisted_upload.stores.s3.s3_bucket import S3Bucket
 from twisted_upload.stores.s3.store import S3Store
 
@@ -62,7 +65,8 @@ class ObjectStores:
         _, url = object_url_of(listener)
         self._reactor = reactor
         self._node = configuration.settings.node
-        counts = RequestCounts() if configuration.settings.metrics else None
+        self._counting = bool(configuration.settings.metrics)
+        counts = RequestCounts() if self._counting else None
         self._bucket = S3Bucket(url, counts)
         self.storage = ObjectStorage(
             self._bucket.name,
@@ -71,41 +75,64 @@ class ObjectStores:
             counts=[] if counts is None else [counts],
         )
 
-    def forwarding(self, listener: Listener) -> HookRunner | None:
-        """Make what forwards the files of a store of this directory, if they are forwarded."""
-        if listener.settings.forward is None:
-            return None
-        counts = ForwardCounts()
-        self.storage.forwards.append(counts)
+    def forwarding(self, listener: Listener) -> HookRunner:
+        """
+        Make what forwards the files of a store of this directory, which are forwarded.
+        """
         return forward_runner(
             self._bucket,
-            DiskThreads(self._reactor, FORWARD_JOBS + 1, "forward"),
-            self._reactor,
-            time.time,
-            counts,
+            *self._of_runner(),
             node=self._node,
             remove=listener.settings.after_forward is AfterForward.REMOVE,
             chance=random.random,
         )
 
+    def putting(self) -> tuple[Puts, HookRunner]:
+        """Make what puts the complete resumable uploads of a store of objects."""
+        puts = Puts(self._bucket, self.storage.threads, self._reactor)
+        threads, _, now, counts = self._of_runner()
+        return puts, puts.runner(threads, now, counts, node=self._node, chance=random.random)
+
     def store_in_front_of(
-        self, local: ResumableDirectoryStore, suffix: Callable[[bytes], str]
+        self, local: ResumableDirectoryStore, puts: Puts, suffix: Callable[[bytes], str]
     ) -> IStore:
         """
         Make a store of objects.
 
         :param local: the store of the directory that it opens and closes.
+        :param puts: puts the complete resumable uploads of that.
         :param suffix: returns the suffix of a file's name for its first bytes.
         """
-        store = S3Store(
+        store = S3ResumableStore(
             self._bucket,
             self.storage.threads,
             local,
             self._reactor,
             time.time,
+            puts=puts,
             node=self._node,
             suffix=suffix,
             memory=local.memory,
         )
         self.storage.stores.append(store)
+        if self._counting:
+            self.storage.counts.append(_PendingCount(store))
         return store
+
+    def _of_runner(self) -> tuple[DiskThreads, Any, Callable[[], float], ForwardCounts]:
+        counts = ForwardCounts()
+        self.storage.forwards.append(counts)
+        threads = DiskThreads(self._reactor, FORWARD_JOBS + 1, "forward")
+        return threads, self._reactor, time.time, counts
+
+
+class _PendingCount:
+    """The number of pending multipart uploads of a store, as a sample."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+
+    def samples(self, store: str) -> Samples:
+        """Return all samples."""
+        pending = self._store.pending
+        return {PENDING_MULTIPARTS.name: {(store,): 0 if pending is None else pending.count()}}

@@ -101,6 +101,11 @@ class StoreSet:
 
     def _store(self, way: _Way, listener: Listener, storage: Storage) -> IStore:
         objects = self._object_stores.get(way.directory)
+        puts, forward = None, None
+        if objects is not None and way.store is not None:
+            puts, forward = objects.putting()
+        elif objects is not None and way.forward is not None:
+            forward = objects.forwarding(listener)
         local = ResumableDirectoryStore(
             way.directory,
             storage.disk,
@@ -113,7 +118,7 @@ class StoreSet:
             reserve=way.reserve,
             files=_files(storage.times),
             hooks=_hooks(listener, self._reactor, storage.programs),
-            forward=None if objects is None else objects.forwarding(listener),
+            forward=forward,
             objects=way.store is not None,
             memory=MemoryBudget(self._most_bytes),
             after_turn=partial(self._reactor.callLater, 0),
@@ -121,9 +126,9 @@ class StoreSet:
             node=self._configuration.settings.node,
         )
         storage.stores.append(local)
-        if objects is None or way.store is None:
+        if objects is None or puts is None:
             return local
-        return objects.store_in_front_of(local, _suffixes(way.suffix))
+        return objects.store_in_front_of(local, puts, _suffixes(way.suffix))
 
     def places_of(self, listener: Listener) -> Places:
         """Return the places of the invitations of a listener."""

@@ -38,6 +38,7 @@ __all__ = [
     "METRICS",
     "PARTIALS",
     "PARTIAL_BYTES",
+    "PENDING_MULTIPARTS",
     "PROGRAMS",
     "PROGRAMS_GIVEN_UP",
     "PROGRAMS_RUNNING",
@@ -232,6 +233,11 @@ STORE_REQUEST_DURATION = _histogram(
 STORE_RETRIES = _counter(
     "store_retries_total", "Further attempts of operations of the object store.", "store"
 )
+PENDING_MULTIPARTS = _gauge(
+    "pending_multiparts",
+    "Multipart uploads of this daemon that are neither completed nor aborted.",
+    "store",
+)
 FORWARD_WAITING = _gauge(
     "forward_waiting",
     "Stored files that have not been forwarded yet; updated every 10 s.",
@@ -282,7 +288,7 @@ METRICS: tuple[Metric, ...] = (
     *(PARTIALS, PARTIAL_BYTES),
     *(HANDSHAKE_FAILURES, CERTIFICATE_ENDS),
     *(PROGRAMS_WAITING, PROGRAMS_RUNNING, PROGRAMS, PROGRAM_DURATION, PROGRAMS_GIVEN_UP),
-    *(STORE_REQUESTS, STORE_REQUEST_DURATION, STORE_RETRIES),
+    *(STORE_REQUESTS, STORE_REQUEST_DURATION, STORE_RETRIES, PENDING_MULTIPARTS),
     *(FORWARD_WAITING, FORWARD_OLDEST, FORWARD_REJECTED, FORWARDED, FORWARD_FAILURES),
     *(LAG, WORST_LAG, DRAINING, WORKERS, RESTARTS, STARTED, INFO),
 )
