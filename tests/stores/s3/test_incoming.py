@@ -111,7 +111,7 @@ def test_tagged(rig: ManualS3Rig) -> None:
     incoming.write(content)
     rig.work()
     ends = rig.commit(incoming)
-    rig.requests.work(1)
+    rig.requests.work(2)  # the last part, and the completion
     assert isinstance(ends[0], Receipt)
     assert rig.operations[-1] == "complete"
     rig.work()
@@ -152,7 +152,7 @@ def test_parts_grow(rig: ManualS3Rig, monkeypatch: pytest.MonkeyPatch, known: in
     ends = rig.commit(incoming)
     rig.work()
     assert isinstance(ends[0], Receipt)
-    assert asked == [(number, known) for number in range(1, 5)]
+    assert asked[:4] == [(number, known) for number in range(1, 5)]
     assert rig.operations.count("put_part") == 4
     assert [*rig.bucket.visible().values()] == [b"a" * 100_000]
 
@@ -192,12 +192,11 @@ def test_more_than_announced(rig: ManualS3Rig, small_part: int) -> None:
 
 
 def test_paused(rig: ManualS3Rig) -> None:
-    """A producer is paused while a part is sent and the next one is full; no sooner, no longer."""
+    """A producer is paused while two parts are sent and a third is full; no sooner, no longer."""
     incoming, _, producer = rig.begin()
-    incoming.write(b"x" * PART)
-    assert producer.told == []
-    incoming.write(b"x" * PART)
-    assert rig.requests.waiting == 1
+    for sent in range(3):
+        incoming.write(b"x" * PART)
+        assert rig.requests.waiting == sent
     assert producer.told == []
     incoming.write(b"x")
     assert producer.told == ["pause"]
@@ -234,11 +233,11 @@ def test_paused_by_the_disk(rig: ManualS3Rig, small_part: int) -> None:
 
 
 def test_memory_of_each(rig: ManualS3Rig) -> None:
-    """An upload holds two parts and the last piece at most, however slow the object store is."""
+    """An upload holds three parts and the last piece at most, however slow the object store is."""
     incoming, _, producer = rig.begin()
     while not producer.paused:
         incoming.write(b"x" * PIECE)
-    assert rig.memory.held <= 2 * PART + PIECE
+    assert rig.memory.held <= 3 * PART + PIECE
     incoming.abort()
 
 

@@ -191,6 +191,24 @@ def test_a_part_fails_before_the_commit(rig: ManualS3Rig, small_part: int) -> No
     assert len(failures) == 1
 
 
+def test_parts_of_one_that_has_failed(rig: ManualS3Rig, small_part: int) -> None:
+    """If the first part fails, its sender is told why, even if the second one is done before."""
+    rig.bucket.fail("begin", Throttled("SlowDown"))
+    incoming, failures, _ = rig.begin()
+    incoming.write(b"x" * (3 * small_part))
+    jobs = [rig.requests._jobs.popleft() for _ in range(2)]
+    results = []
+    for _, job in jobs:
+        with pytest.raises(Exception) as error:  # noqa: PT011
+            job()
+        results.append(error.value)
+    for (done, _), result in reversed([*zip(jobs, results, strict=True)]):
+        done.errback(result)
+    assert [type(failure) for failure in failures] == [Busy]
+    incoming.abort()
+    _nothing_left(rig)
+
+
 def test_object_of_another(rig: ManualS3Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """An object that has the name already, against all odds, is not touched."""
     monkeypatch.setattr("twisted_upload.stores.s3.object_upload.new_token", lambda: "0" * 16)

@@ -114,6 +114,19 @@ class TestInMemory(Contracts):
         yield rig
         blockon(ensureDeferred(rig.close()))
 
+    async def test_two_parts_at_a_time(self, under_test: InMemory) -> None:
+        """Two parts are sent at a time; the object has them in their order."""
+        held = under_test.bucket.hold("put_part")
+        incoming = under_test.store.begin(self.ARRIVAL, lambda _: None)
+        content = os.urandom(3 * PART + 1)
+        incoming.write(content)
+        sent = ["put_part", "put_part"]
+        await until(lambda: [it for it, _ in under_test.bucket.calls if it == "put_part"] == sent)
+        held.set()
+        receipt = await incoming.commit()
+        assert receipt.sha256 == hashlib.sha256(content).hexdigest()
+        assert under_test.stored() == {receipt.name: content}
+
 
 class TestOnEngine(Contracts):
     """It keeps them in front of each real object store."""

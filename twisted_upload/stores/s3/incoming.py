@@ -1,9 +1,9 @@
 """
 One upload into an object store, as seen from the reactor's thread.
 
-It collects one part while at most one other is sent.  When both are full, its producer is
-paused.  What is collected is in memory, or in a file on the disk of this node
-(`twisted_upload.stores.s3.part`).
+It collects one part while at most two others are sent: while one is on its way, the other is
+hashed and signed.  When all are full, its producer is paused.  What is collected is in
+memory, or in a file on the disk of this node (`twisted_upload.stores.s3.part`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.memory_budget import MemoryBudget
 from twisted_upload.stores.s3.bucket import MOST_PARTS
 from twisted_upload.stores.s3.object_upload import ObjectUpload, StoredObject
-from twisted_upload.stores.s3.part import SPILL, CollectedPart, Part
+from twisted_upload.stores.s3.part import SPILL, Abandoned, CollectedPart, Part
 from twisted_upload.stores.s3.parts import part_size
 
-__all__ = ["IObjectStore", "S3Incoming"]
+__all__ = ["MOST_SENT", "IObjectStore", "S3Incoming"]
+
+MOST_SENT = 2
+"""Parts of an upload that are sent at a time."""
 
 T = TypeVar("T")
 
@@ -87,7 +90,7 @@ class S3Incoming:
     """
 
     __slots__ = (
-        *("_arrival", "_arrived", "_counted", "_discarded", "_failed", "_later"),
+        *("_arrival", "_arrived", "_committing", "_discarded", "_failed", "_later"),
         *("_later_size", "_number", "_over", "_part", "_paused", "_producer"),
         *("_sending", "_spilling", "_store", "_told", "_upload", "_written"),
     )
@@ -111,8 +114,8 @@ class S3Incoming:
         self._later: list[bytes] = []  # pieces of the parts after it; its producer is paused
         self._later_size = 0
         self._spilling = False  # a disk thread writes the part
-        self._sending: CollectedPart | None = None
-        self._counted = False  # as abandoned and still queued: see MemoryBudget.given_up
+        self._sending: list[CollectedPart] = []
+        self._committing = False
         self._over = False
         self._discarded = False
         self._told: Told | None = None
@@ -191,15 +194,15 @@ class S3Incoming:
         while self._later and self._can_send and not self._over:
             self._send()
             self._spill()
-        if self._told is not None and not self._later and self._can_send and not self._over:
-            self._commit()
+        if self._told is not None and not self._later and not self._over:
+            self._finish()
         self._pace()
 
     @property
     def _can_send(self) -> bool:
-        """Whether all of the part has been written, if it is spilled, and no other is sent."""
+        """Whether all of the part has been written, if it is spilled, and it may be sent."""
         spilled = self._part.file is None or not (self._spilling or self._part.waiting)
-        return spilled and self._sending is None
+        return spilled and len(self._sending) < MOST_SENT
 
     def _spill(self) -> None:
         part, file = self._part, self._part.file
@@ -235,12 +238,12 @@ class S3Incoming:
         self._went_wrong(failure)
 
     def _send(self) -> None:
-        """Send the part, which is not the last, and begin to collect the next one."""
-        if self._number == MOST_PARTS:
+        """Send the part, and begin to collect the next one."""
+        if self._number > MOST_PARTS:
             self._refuse(TooLarge())
             return
-        sending, upload = self._part.collected(), self._upload
-        self._sending = sending
+        sending = self._part.collected()
+        self._sending.append(sending)
         self._number += 1
         self._written += sending.size
         self._part = self._new_part()
@@ -252,19 +255,24 @@ class S3Incoming:
                 self._divide(piece)
             else:
                 self._part.add(piece)
-        running = self._store.request(lambda: upload.send(sending))
-        running.addCallbacks(self._sent, self._could_not_send).addErrback(self._broke)
+        running = self._store.request(self._upload.sending(sending))
+        running.addCallbacks(
+            self._sent, self._could_not_send, callbackArgs=(sending,), errbackArgs=(sending,)
+        )
+        running.addErrback(self._broke)
 
-    def _sent(self, _: None) -> None:
-        self._release_sent()
+    def _sent(self, _: None, part: CollectedPart) -> None:
+        self._release(part)
         if self._over:
             self._discard()
         else:
             self._go_on()
 
-    def _could_not_send(self, failure: Failure) -> None:
-        self._release_sent()
-        self._went_wrong(failure)
+    def _could_not_send(self, failure: Failure, part: CollectedPart) -> None:
+        self._committing = False
+        self._release(part)
+        if not failure.check(Abandoned) or self._over:
+            self._went_wrong(failure)
 
     def _new_part(self) -> Part:
         known = self._arrival.length
@@ -274,17 +282,38 @@ class S3Incoming:
 
     # The end
 
-    def _commit(self) -> None:
-        part, upload = self._part.collected(), self._upload
-        self._sending = part
-        if self._number == 1 and part.file is None:
+    def _finish(self) -> None:
+        """Do what is left to be done before the sender can be answered."""
+        if self._committing:
+            return
+        if self._number == 1 and self._part.file is None:
+            self._committing = True
+            part, upload = self._part.collected(), self._upload
+            self._sending.append(part)
             running = self._store.request(lambda: upload.put(part))
-        else:
-            running = self._store.request(lambda: upload.complete(part))
-        running.addCallbacks(self._committed, self._could_not_send).addErrback(self._broke)
+            running.addCallbacks(
+                self._put, self._could_not_send, callbackArgs=(part,), errbackArgs=(part,)
+            )
+            running.addErrback(self._broke)
+        elif self._part.size:
+            if self._can_send:
+                self._send()
+        elif not self._sending:
+            self._committing = True
+            running = self._store.request(self._upload.complete)
+            running.addCallbacks(self._committed, self._could_not_complete)
+            running.addErrback(self._broke)
+
+    def _put(self, stored: StoredObject, part: CollectedPart) -> None:
+        self._release(part)
+        self._committed(stored)
+
+    def _could_not_complete(self, failure: Failure) -> None:
+        self._committing = False
+        self._went_wrong(failure)
 
     def _committed(self, stored: StoredObject) -> None:
-        self._release_sent()
+        self._committing = False
         if self._over:
             self._discard()
             return
@@ -330,13 +359,12 @@ class S3Incoming:
         self._over = True
         self._upload.given_up = True
         part, memory = self._part, self._store.memory
-        if self._sending is None:
-            self._discard()
-        elif self._sending.forget():
-            memory.give_up(self._sending.held)
-            self._sending.held = 0
-            self._counted = True
-            self._failed = _ignore  # release the sender too
+        for sending in self._sending:
+            if sending.forget():
+                memory.give_up(sending.held)
+                sending.held, sending.counted = 0, True
+        self._failed = _ignore  # release the sender too
+        self._discard()
         if part.file is not None:
             part.file.given_up = True
         self._later.clear()
@@ -348,7 +376,8 @@ class S3Incoming:
 
     def _discard(self) -> None:
         """Remove what there is of it, when no thread works on it."""
-        if self._sending is None and not (self._discarded or self._upload.is_clean):
+        busy = self._sending or self._committing
+        if not (busy or self._discarded or self._upload.is_clean):
             self._discarded = True
             self._store.discard(self._upload)
 
@@ -356,14 +385,13 @@ class S3Incoming:
         if file is not None:
             self._store.run(file.discard).addErrback(self._store.refusal_after)
 
-    def _release_sent(self) -> None:
-        sending, self._sending = self._sending, None
-        assert sending is not None
+    def _release(self, part: CollectedPart) -> None:
+        """Release the bytes of a part that no thread sends any more."""
+        self._sending.remove(part)
         memory = self._store.memory
-        memory.give_back(sending.held)
-        self._discard_file(sending.file)
-        if self._counted:
-            self._counted = False
+        memory.give_back(part.held)
+        self._discard_file(part.file)
+        if part.counted:
             memory.gone()
 
     # Back-pressure

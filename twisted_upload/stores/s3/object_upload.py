@@ -1,8 +1,9 @@
 """
 One upload into an object store: the half that waits for the network.
 
-Everything here runs in a thread, one step at a time for each upload.  These are the steps,
-what is in the object store after each, and what cleans up if the daemon dies then:
+Everything here runs in threads: one step at a time for each upload, but for its parts.  These
+are the steps, what is in the object store after each, and what cleans up if the daemon dies
+then:
 
 ======================  ==============================  ================================
 step                    in the object store             cleaned up by
@@ -25,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -83,12 +85,12 @@ class ObjectUpload:
     :param bucket: notes what is pending: `twisted_upload.stores.s3.pending.NotedBucket`.
     :ivar given_up: set by another thread when the upload has been abandoned: nothing more is
         sent, and what has become visible meanwhile is removed.
-    :ivar is_clean: nothing has to be discarded.
+    :ivar parts: number of parts that have been sent, or are being sent.
     """
 
     __slots__ = (
         *("_about", "_bucket", "_etags", "_hash", "_identity", "_marked", "_name", "_origin"),
-        *("_size", "_visible", "given_up", "mark"),
+        *("_size", "_turn", "_visible", "given_up", "mark", "parts"),
     )
 
     def __init__(
@@ -103,7 +105,9 @@ class ObjectUpload:
         self._name = ""
         self._about: About | None = None
         self._identity: str | None = None
-        self._etags: list[str] = []
+        self._etags: dict[int, str] = {}
+        self._turn: threading.Event | None = None  # set when the last part has been hashed
+        self.parts = 0
         self._visible = False  # or it may be
         self._marked = False
 
@@ -111,11 +115,6 @@ class ObjectUpload:
     def is_clean(self) -> bool:
         """Whether nothing of it is in the object store, or pending there."""
         return self._identity is None and not self._visible
-
-    @property
-    def parts(self) -> int:
-        """Number of parts that were sent."""
-        return len(self._etags)
 
     def put(self, part: CollectedPart) -> StoredObject:
         """Store a small upload, which is in memory, with one request."""
@@ -130,27 +129,48 @@ class ObjectUpload:
         self._visible = True
         return self._stored()
 
-    def send(self, part: CollectedPart) -> None:
-        """Send a part; begin with the first one."""
-        opened = self._open(part)
-        if self._identity is None:
-            self._describe(opened, None)
-            assert self._about is not None
-            self._identity = self._bucket.begin(self._name, self._about)
-        number, content = len(self._etags) + 1, opened.content()
-        self._etags.append(
-            self._bucket.put_part(self._name, self._identity, number, content, opened.size)
-        )
+    def sending(self, part: CollectedPart) -> Callable[[], None]:
+        """
+        Return the job that sends the next part; those of several parts may run at a time.
 
-    def complete(self, last: CollectedPart | None) -> StoredObject:
-        """Send the last part, if there is one, and make the object visible."""
-        if last is not None:
-            self.send(last)
+        Call it in the reactor's thread, in the order of the parts, and run the jobs in this
+        order.
+        """
+        before, self._turn = self._turn, threading.Event()
+        turn = self._turn
+        self.parts += 1
+        number = self.parts
+
+        def send() -> None:
+            try:
+                if before is not None:
+                    before.wait()  # not for long: its job has begun before this one
+                opened = self._open(part)
+                if number == 1:
+                    self._begin(opened)
+            finally:
+                turn.set()
+            if self._identity is None:
+                raise Abandoned  # the first part has failed, and tells why
+            self._etags[number] = self._bucket.put_part(
+                self._name, self._identity, number, opened.content(), opened.size
+            )
+
+        return send
+
+    def _begin(self, first: OpenPart) -> None:
+        self._describe(first, None)
+        assert self._about is not None
+        self._identity = self._bucket.begin(self._name, self._about)
+
+    def complete(self) -> StoredObject:
+        """Make the object visible, after all parts have been sent."""
         self._check_wanted()
         assert self._about is not None
         assert self._identity is not None
+        etags = [self._etags[number] for number in range(1, self.parts + 1)]
         try:
-            self._bucket.complete(self._name, self._identity, self._etags, self._size, self._about)
+            self._bucket.complete(self._name, self._identity, etags, self._size, self._about)
         except (Unreachable, Throttled):  # it may have been carried out
             self._visible = True
             raise

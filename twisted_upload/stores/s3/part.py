@@ -156,6 +156,8 @@ class CollectedPart:
     :param held: bytes in memory, which count as held.
     :param file: all of it, if it is spilled.
     :ivar size: bytes that it has.
+    :ivar counted: whether it counts as abandoned and still queued
+        (`MemoryBudget.given_up`).
     """
 
     def __init__(
@@ -163,6 +165,7 @@ class CollectedPart:
     ) -> None:
         self.size = size
         self.held = held
+        self.counted = False
         self.file = file
         # In a list, from which either the thread or the reactor takes it.
         self._pieces = [pieces]
