@@ -27,8 +27,8 @@ from twisted_upload.stores.s3.attempts import (
 )
 from twisted_upload.stores.s3.bucket import SMALLEST_PART
 from twisted_upload.stores.s3.errors import Denied
-from twisted_upload.stores.s3.failures import answered, botocore_failure
-from twisted_upload.stores.s3.http_sender import MOST_IDLE, HttpSender
+from twisted_upload.stores.s3.failures import botocore_failure
+from twisted_upload.stores.s3.http_sender import MOST_IDLE, HttpSender, SendFailed
 
 __all__ = ["Access", "find_access", "is_installed"]
 
@@ -66,11 +66,12 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) for name in ("botocore", "obstore"))
 
 
-def find_access(bucket: str) -> Access:
+def find_access(bucket: str, patience: float = ANSWER_TIMEOUT) -> Access:
     """
     Find everything, in the environment of this process.  May wait for the network.
 
     :param bucket: the name of the bucket.
+    :param patience: seconds for an answer, and more for what is sent.
     :raises AttemptFailed: something is missing or invalid.
     """
     import botocore.session  # noqa: PLC0415
@@ -93,9 +94,9 @@ def find_access(bucket: str) -> Access:
     pem, context = _trusted(what, authorities)
     sender = None
     if not _has_proxy(endpoint):
-        sender = HttpSender(what, lambda: context)
+        sender = HttpSender(context, patience)
         client.meta.events.register_first("before-send.s3", _Handler(sender))
-    options = _Options(bucket, region or _DEFAULT_REGION, endpoint, style, pem)
+    options = _Options(bucket, region or _DEFAULT_REGION, endpoint, style, pem, patience)
     small, medium = (_store(options, credentials, size) for size in (_SMALL, SMALLEST_PART))
     return Access(endpoint, client, small, medium, sender)
 
@@ -106,6 +107,7 @@ class _Options(NamedTuple):
     endpoint: str
     style: str
     authorities: bytes | None
+    patience: float
 
 
 class _Handler:
@@ -120,8 +122,10 @@ class _Handler:
 
     def __call__(self, request: Any, **_: Any) -> Any:
         status, headers, content = self._sender.send(request)
+        if 200 <= status < 300 and content and request.method in {"DELETE", "PUT"}:
+            raise SendFailed("unusable answer")  # of a proxy or a portal: theirs have none
         if status == 301:  # botocore would ask another region, and obstore would not
-            raise answered("", 301)
+            raise SendFailed("", status=301)
         return self._response(request.url, status, self._headers(headers), _Raw(content))
 
 
@@ -202,7 +206,7 @@ def _store(options: _Options, credentials: Any, size: int) -> Any:
     client: dict[str, Any] = {
         "allow_http": url.scheme == "http",
         "connect_timeout": dt.timedelta(seconds=CONNECT_TIMEOUT),
-        "timeout": dt.timedelta(seconds=answer_timeout(size)),
+        "timeout": dt.timedelta(seconds=answer_timeout(size, options.patience)),
         "pool_idle_timeout": _IDLE,
     }
     if options.authorities is not None:
@@ -216,7 +220,7 @@ def _store(options: _Options, credentials: Any, size: int) -> Any:
         "unsigned_payload": False,
         "skip_signature": False,
         "conditional_put": "etag",
-        # The digest that it signs with, where those object stores look that ignore that.
+        # Some object stores check this, and not what has been signed; others the reverse.
         "checksum_algorithm": "SHA256",
     }
     return S3Store(

@@ -44,9 +44,9 @@ _FIRST_PAUSE_THROTTLED = 1.0
 _T = TypeVar("_T")
 
 
-def answer_timeout(size: int) -> float:
+def answer_timeout(size: int, patience: float = ANSWER_TIMEOUT) -> float:
     """Return the seconds for one attempt to send so many bytes and to be answered."""
-    return ANSWER_TIMEOUT + size / SLOWEST
+    return patience + size / SLOWEST
 
 
 class IRequestCounts(Protocol):

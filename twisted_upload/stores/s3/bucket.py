@@ -141,7 +141,7 @@ class IBucket(Protocol):
 
         :param number: which part, from 1; each but the last has 5 MiB at least.
         :param size: bytes in the content; those of a file beyond it are not read.
-        :return: what `complete` has to be given for it (its ETag).
+        :return: what `complete` has to be given for it.
         :raises OSError: a file cannot be read, or is shorter.
         """
 

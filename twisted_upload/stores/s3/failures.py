@@ -19,6 +19,7 @@ from twisted_upload.stores.s3.errors import (
     Throttled,
     Unreachable,
 )
+from twisted_upload.stores.s3.http_sender import NOT_TRUSTED, SendFailed
 
 __all__ = ["answered", "botocore_failure", "obstore_failure", "unanswered"]
 
@@ -32,7 +33,7 @@ _AGAIN = {
     *("ServiceUnavailable", "RequestTimeTooSlow"),
     # What arrived was not what was sent.
     *("BadDigest", "XAmzContentSHA256Mismatch", "ContentSHA256Mismatch", "IncompleteBody"),
-    *("InvalidDigest", "XAmzContentChecksumMismatch"),
+    *("InvalidDigest", "XAmzContentChecksumMismatch", "MalformedXML"),
 }
 _DENIED = {
     "AccessDenied": "the credentials lack a permission (see the guide for those needed)",
@@ -57,13 +58,10 @@ _DENIED_STATUS = {
 }
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}\Z")
 _OBSTORE_STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3})")
-_OBSTORE_CONNECT = re.compile(r"kind: Connect\b")  # ConnectionReset is an answer that was lost
 _OBSTORE_CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_OBSTORE_CONNECT = re.compile(r"kind: Connect\b")  # not ConnectionReset
 _CREDENTIALS = (
     "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-)
-_CERTIFICATE = (
-    "the certificate of the object store is not trusted: set AWS_CA_BUNDLE to the file of its CA"
 )
 
 
@@ -112,7 +110,7 @@ def obstore_failure(what: str, error: Exception) -> AttemptFailed:
     if isinstance(error, UnauthenticatedError):
         return _final(Denied(f"{what}: {_CREDENTIALS}"))
     if "UnknownIssuer" in text or "InvalidCertificate" in text:
-        return AttemptFailed(Unreachable(f"{what}: {_CERTIFICATE}"), again=True)
+        return AttemptFailed(Unreachable(f"{what}: {NOT_TRUSTED}"), again=True)
     if _OBSTORE_CONNECT.search(text):
         return AttemptFailed(Unreachable(f"{what}: no connection"), again=True)
     why = "no answer in time" if "kind: Timeout" in text else "the connection was lost"
@@ -123,34 +121,48 @@ def botocore_failure(what: str, error: Exception) -> AttemptFailed:
     """Return the failure that an exception of a request by botocore is."""
     from botocore import exceptions as of  # noqa: PLC0415
 
-    if isinstance(error, AttemptFailed):
-        # It names the bucket only, because it knows of no operation.
-        return error
-    failure = unanswered(what, f"unusable answer ({type(error).__name__})")
+    if isinstance(error, SendFailed):
+        return _not_sent(what, error)
+    if isinstance(error, of.HTTPClientError):
+        return _not_sent(what, _of_botocore(error))
+    if isinstance(error, of.ClientError):
+        answer: Any = error.response
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return answered(what, int(status), str(answer.get("Error", {}).get("Code", "")))
+    for kinds, final in (
+        ((of.ParamValidationError,), Rejected(f"{what}: not a valid request")),
+        ((of.NoRegionError, of.InvalidRegionError), Denied(f"{what}: {_DENIED_STATUS[301]}")),
+        (_without_credentials(), Denied(f"{what}: {_CREDENTIALS}")),
+    ):
+        if isinstance(error, kinds):
+            return _final(final)
+    return unanswered(what, f"unusable answer ({type(error).__name__})")
+
+
+def _without_credentials() -> tuple[type[Exception], ...]:
+    from botocore import exceptions as of  # noqa: PLC0415
+
+    return (
+        *(of.NoCredentialsError, of.PartialCredentialsError, of.CredentialRetrievalError),
+        *(of.ConfigParseError, of.ConfigNotFound, of.ProfileNotFound),
+    )
+
+
+def _not_sent(what: str, failed: SendFailed) -> AttemptFailed:
+    if failed.status:
+        return answered(what, failed.status)
+    return AttemptFailed(Unreachable(f"{what}: {failed.why}"), again=True, lost=failed.lost)
+
+
+def _of_botocore(error: Exception) -> SendFailed:
+    """Return what an error of a request means that botocore has sent itself, to a proxy."""
+    from botocore import exceptions as of  # noqa: PLC0415
+
     match error:
-        case of.ClientError():
-            answer: Any = error.response
-            status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            failure = answered(what, int(status), str(answer.get("Error", {}).get("Code", "")))
-        case (
-            of.NoCredentialsError()
-            | of.PartialCredentialsError()
-            | of.CredentialRetrievalError()
-            | of.ConfigParseError()
-            | of.ConfigNotFound()
-            | of.ProfileNotFound()
-        ):
-            failure = _final(Denied(f"{what}: {_CREDENTIALS}"))
-        case of.NoRegionError() | of.InvalidRegionError():
-            failure = _final(Denied(f"{what}: {_DENIED_STATUS[301]}"))
-        case of.ParamValidationError():
-            failure = _final(Rejected(f"{what}: not a valid request"))
         case of.SSLError():
-            failure = AttemptFailed(Unreachable(f"{what}: {_CERTIFICATE}"), again=True)
-        case of.ConnectTimeoutError() | of.EndpointConnectionError():
-            failure = AttemptFailed(Unreachable(f"{what}: no connection"), again=True)
+            return SendFailed(NOT_TRUSTED, lost=False)
+        case of.ConnectTimeoutError() | of.EndpointConnectionError() | of.ProxyConnectionError():
+            return SendFailed("no connection", lost=False)
         case of.ReadTimeoutError():
-            failure = unanswered(what, "no answer in time")
-        case of.HTTPClientError():
-            failure = unanswered(what, "the connection was lost")
-    return failure
+            return SendFailed("no answer in time")
+    return SendFailed("the connection was lost")

@@ -20,10 +20,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from twisted_upload.stores.s3.attempts import CONNECT_TIMEOUT, AttemptFailed, answer_timeout
-from twisted_upload.stores.s3.errors import Unreachable
+from twisted_upload.stores.s3.attempts import (
+    ANSWER_TIMEOUT,
+    CONNECT_TIMEOUT,
+    answer_timeout,
+)
 
-__all__ = ["HttpSender", "IRequest"]
+__all__ = ["MOST_IDLE", "NOT_TRUSTED", "HttpSender", "IRequest", "SendFailed"]
+
+NOT_TRUSTED = (
+    "the certificate of the object store is not trusted: set AWS_CA_BUNDLE to the file of its CA"
+)
 
 MOST_IDLE = 64
 """Connections to one address that are kept for further requests."""
@@ -47,24 +54,39 @@ class IRequest(Protocol):
     body: Any
 
 
+class SendFailed(Exception):
+    """
+    A request has no usable answer.
+
+    :ivar why: for the text of an error.
+    :ivar lost: whether it may have been carried out.
+    :ivar status: the status of an answer that means something else than botocore thinks.
+    """
+
+    def __init__(self, why: str, *, lost: bool = True, status: int = 0) -> None:
+        super().__init__(why)
+        self.why = why
+        self.lost = lost
+        self.status = status
+
+
 class HttpSender:
     """
     Sends requests, each from a thread, and keeps connections open for the next ones.
 
-    :param what: name of the bucket, for errors.
-    :param context: the TLS context; called for the first connection with TLS.
+    :param context: the TLS context.
+    :param patience: seconds for an answer, and more for what is sent.
     :param now: returns the time in seconds since an arbitrary moment.
     """
 
     def __init__(
         self,
-        what: str,
-        context: Callable[[], ssl.SSLContext],
+        context: ssl.SSLContext,
+        patience: float = ANSWER_TIMEOUT,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._what = what
-        self._make_context = context
-        self._context: ssl.SSLContext | None = None
+        self._context = context
+        self._patience = patience
         self._now = now
         self._idle: defaultdict[_Address, list[_Connection]] = defaultdict(list)
         self._lock = threading.Lock()
@@ -73,13 +95,13 @@ class HttpSender:
         """
         Send a request, and return status, headers and body of its answer.
 
-        :raises AttemptFailed: there was no complete answer in time.
+        :raises SendFailed: there was no complete answer in time.
         """
         body = request.body or b""
         if isinstance(body, str):
             body = body.encode()
         size = len(body) if hasattr(body, "__len__") else int(request.headers["Content-Length"])
-        deadline = self._now() + answer_timeout(size)
+        deadline = self._now() + answer_timeout(size, self._patience)
         url = urlsplit(request.url)
         secure = url.scheme == "https"
         address = (url.scheme, url.hostname or "", url.port or (443 if secure else 80))
@@ -89,7 +111,7 @@ class HttpSender:
         except BaseException as error:
             connection.close()
             if isinstance(error, (OSError, http.client.HTTPException)):
-                raise self._lost(error) from None
+                raise SendFailed(_why(error)) from None
             raise
         if connection.reusable:
             self._keep(address, connection)
@@ -124,27 +146,16 @@ class HttpSender:
             try:
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if scheme == "https":
-                    raw = self._tls().wrap_socket(raw, server_hostname=host)
+                    raw = self._context.wrap_socket(raw, server_hostname=host)
             except BaseException:
                 raw.close()
                 raise
         except ssl.SSLCertVerificationError:
-            text = (
-                f"{self._what}: the certificate of the object store is not trusted: set "
-                "AWS_CA_BUNDLE to the file of its CA"
-            )
-            raise AttemptFailed(Unreachable(text), again=True) from None
+            raise SendFailed(NOT_TRUSTED, lost=False) from None
         except OSError as error:
             why = error.strerror or type(error).__name__
-            text = f"{self._what}: no connection to {host}:{port} ({why})"
-            raise AttemptFailed(Unreachable(text), again=True) from None
+            raise SendFailed(f"no connection to {host}:{port} ({why})", lost=False) from None
         return _Connection(raw, deadline, self._now)
-
-    def _tls(self) -> ssl.SSLContext:
-        with self._lock:
-            if self._context is None:
-                self._context = self._make_context()
-            return self._context
 
     def _keep(self, address: _Address, connection: _Connection) -> None:
         with self._lock:
@@ -153,15 +164,6 @@ class HttpSender:
                 idle.append(connection)
                 return
         connection.close()
-
-    def _lost(self, error: Exception) -> AttemptFailed:
-        if isinstance(error, TimeoutError):
-            why = "no answer in time"
-        elif isinstance(error, http.client.HTTPException):
-            why = "unusable answer"
-        else:
-            why = "the connection was lost"
-        return AttemptFailed(Unreachable(f"{self._what}: {why}"), again=True, lost=True)
 
 
 class _Connection:
@@ -204,7 +206,7 @@ class _Connection:
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return what `http.client` reads from; it may close that."""
-        return io.BufferedReader(_Reading(self))
+        return _Lines(_Reading(self))
 
     def receive(self, buffer: Any) -> int:
         self._raw.settimeout(self._left())
@@ -249,6 +251,25 @@ class _Reading(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         return self._connection.receive(buffer)
+
+
+class _Lines(io.BufferedReader):
+    """A file in which every line ends: `http.client` takes the half of a head for all of it."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n") and len(line) != size:
+            raise http.client.IncompleteRead(b"")
+        return line
+
+
+def _why(error: Exception) -> str:
+    """Return why there is no answer."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, http.client.HTTPException):
+        return "unusable answer"
+    return "the connection was lost"
 
 
 def _content(response: http.client.HTTPResponse) -> bytes:

@@ -5,18 +5,21 @@ Small objects are stored by obstore, at a fifth of the CPU time that botocore ta
 Everything else is done by botocore, which has what obstore lacks: multipart uploads with
 ids, and a list of those that are pending.
 
-Every payload is signed with its SHA-256, and sent with a checksum besides, because not all
-object stores compare the former: so what was damaged on the way is refused.
+Every payload is signed with its SHA-256, and has a checksum: SHA-256 for objects, CRC-32 for
+parts.  An object store that checks either refuses what was damaged on the way; SeaweedFS
+checks the checksum alone, Ceph the signature alone, AWS both.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import secrets
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from twisted_upload.core.object_url import ObjectURL
 from twisted_upload.stores.s3.access import Access, find_access
@@ -30,8 +33,7 @@ from twisted_upload.stores.s3.bucket import (
     PendingUpload,
     checked_about,
 )
-from twisted_upload.stores.s3.content import ContentFailed, body_of
-from twisted_upload.stores.s3.digests import content_md5
+from twisted_upload.stores.s3.content import Body, ContentFailed, body_of
 from twisted_upload.stores.s3.errors import NameTaken
 from twisted_upload.stores.s3.failures import botocore_failure, obstore_failure, unanswered
 
@@ -39,6 +41,8 @@ __all__ = ["TEST_NAME", "S3Bucket"]
 
 TEST_NAME = ".test-"
 """What the names of the multipart uploads of `S3Bucket.test` begin with."""
+
+_CHUNK = 256 * 1024
 
 _T = TypeVar("_T")
 
@@ -113,11 +117,14 @@ class S3Bucket:
 
     def put_part(self, name: str, identity: str, number: int, content: Content, size: int) -> str:
         """See `IBucket.put_part`."""
-        body = body_of(content, size)
+        try:
+            part = _Part.of(number, body_of(content, size))
+        except ContentFailed as unreadable:
+            raise unreadable.error from None
 
         def attempt() -> str:
-            body.seek(0)
-            return self._put_part("put_part", name, identity, number, body)
+            part.body.seek(0)
+            return self._put_part("put_part", name, identity, part)
 
         return self._run("put_part", attempt, size)
 
@@ -125,7 +132,7 @@ class S3Bucket:
         self, name: str, identity: str, parts: Sequence[str], size: int, about: About
     ) -> None:
         """See `IBucket.complete`."""
-        told = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(parts, 1)]
+        told = [_told(number, part) for number, part in enumerate(parts, 1)]
 
         def attempt() -> bool:
             try:
@@ -199,8 +206,7 @@ class S3Bucket:
         def attempt() -> None:
             identity = self._begin("test", name, about)
             try:
-                body = body_of(b"test", 4)
-                self._put_part("test", name, identity, 1, body)
+                self._put_part("test", name, identity, _Part.of(1, body_of(b"test", 4)))
             finally:
                 self._abort("test", name, identity)
 
@@ -213,19 +219,20 @@ class S3Bucket:
             *(operation, "create_multipart_upload", name),
             ContentType=about.content_type,
             Metadata=dict(about.details),
+            ChecksumAlgorithm="CRC32",
         )
         return self._text(operation, answer, "UploadId")
 
-    def _put_part(self, operation: str, name: str, identity: str, number: int, body: Any) -> str:
+    def _put_part(self, operation: str, name: str, identity: str, part: _Part) -> str:
         answer = self._ask(
             *(operation, "upload_part", name),
             UploadId=identity,
-            PartNumber=number,
-            Body=body,
-            ContentLength=len(body),
-            ContentMD5=content_md5(body),
+            PartNumber=part.number,
+            Body=part.body,
+            ContentLength=len(part.body),
+            ChecksumCRC32=part.checksum,
         )
-        return self._text(operation, answer, "ETag")
+        return f"{self._text(operation, answer, 'ETag')} {part.checksum}"
 
     def _abort(self, operation: str, name: str, identity: str) -> None:
         with contextlib.suppress(_Gone):
@@ -237,7 +244,7 @@ class S3Bucket:
         except _Gone:
             return None
         size, details = answer.get("ContentLength"), answer.get("Metadata")
-        if not isinstance(size, int) or not isinstance(details, dict):
+        if "ETag" not in answer or not isinstance(size, int) or not isinstance(details, dict):
             raise unanswered(f"{self.name}: {operation}", "unusable answer")
         return ObjectHead(size, details)
 
@@ -259,7 +266,10 @@ class S3Bucket:
 
     def _page(self, prefix: str, after: Mapping[str, str]) -> Mapping[str, Any]:
         parameters = {"Bucket": self._url.bucket, "Prefix": prefix, **after}
-        return self._call("pending", "list_multipart_uploads", parameters)
+        page = self._call("pending", "list_multipart_uploads", parameters)
+        if "Bucket" not in page:
+            raise unanswered(f"{self.name}: pending", "unusable answer")
+        return page
 
     # -- the libraries ------------------------------------------------------------
 
@@ -307,6 +317,28 @@ class S3Bucket:
                 if access is None:
                     access = self._access = self._find(self._url.bucket)
         return access
+
+
+class _Part(NamedTuple):
+    """A part of a multipart upload, with its checksum as object stores have it."""
+
+    number: int
+    body: Body
+    checksum: str
+
+    @classmethod
+    def of(cls, number: int, body: Body) -> _Part:
+        value = 0
+        while chunk := body.read(_CHUNK):
+            value = zlib.crc32(chunk, value)
+        body.seek(0)
+        return cls(number, body, base64.b64encode(value.to_bytes(4, "big")).decode())
+
+
+def _told(number: int, part: str) -> dict[str, Any]:
+    """Return what `complete` says of a part."""
+    etag, _, checksum = part.rpartition(" ")
+    return {"PartNumber": number, "ETag": etag, "ChecksumCRC32": checksum}
 
 
 class _Gone(AttemptFailed):
