@@ -66,12 +66,12 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) for name in ("botocore", "obstore"))
 
 
-def find_access(bucket: str, patience: float = ANSWER_TIMEOUT) -> Access:
+def find_access(bucket: str, patience: float | None = None) -> Access:
     """
     Find everything, in the environment of this process.  May wait for the network.
 
     :param bucket: the name of the bucket.
-    :param patience: seconds for an answer, and more for what is sent.
+    :param patience: seconds for an answer, instead of those that are usual.
     :raises AttemptFailed: something is missing or invalid.
     """
     import botocore.session  # noqa: PLC0415
@@ -107,7 +107,7 @@ class _Options(NamedTuple):
     endpoint: str
     style: str
     authorities: bytes | None
-    patience: float
+    patience: float | None
 
 
 class _Handler:

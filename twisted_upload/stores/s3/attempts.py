@@ -44,9 +44,13 @@ _FIRST_PAUSE_THROTTLED = 1.0
 _T = TypeVar("_T")
 
 
-def answer_timeout(size: int, patience: float = ANSWER_TIMEOUT) -> float:
-    """Return the seconds for one attempt to send so many bytes and to be answered."""
-    return patience + size / SLOWEST
+def answer_timeout(size: int, patience: float | None = None) -> float:
+    """
+    Return the seconds for one attempt to send so many bytes and to be answered.
+
+    :param patience: instead of `ANSWER_TIMEOUT`.
+    """
+    return (ANSWER_TIMEOUT if patience is None else patience) + size / SLOWEST
 
 
 class IRequestCounts(Protocol):

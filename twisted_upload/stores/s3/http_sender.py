@@ -21,7 +21,6 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from twisted_upload.stores.s3.attempts import (
-    ANSWER_TIMEOUT,
     CONNECT_TIMEOUT,
     answer_timeout,
 )
@@ -75,14 +74,14 @@ class HttpSender:
     Sends requests, each from a thread, and keeps connections open for the next ones.
 
     :param context: the TLS context.
-    :param patience: seconds for an answer, and more for what is sent.
+    :param patience: seconds for an answer, instead of those that are usual.
     :param now: returns the time in seconds since an arbitrary moment.
     """
 
     def __init__(
         self,
         context: ssl.SSLContext,
-        patience: float = ANSWER_TIMEOUT,
+        patience: float | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context = context
