@@ -10,8 +10,14 @@ from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 declared = [*project["dependencies"]]
-for extra in sys.argv[1:]:
-    declared += project["optional-dependencies"][extra]
+extras = sys.argv[1:]
+while extras:
+    for requirement in project["optional-dependencies"][extras.pop()]:
+        of_ours = re.fullmatch(rf"{project['name']}\[([\w-]+)\]", requirement)
+        if of_ours is None:
+            declared.append(requirement)
+        else:
+            extras.append(of_ours[1])
 for requirement in declared:
     lowest = re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement)
     if lowest is None:

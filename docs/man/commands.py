@@ -17,6 +17,7 @@ from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
 from twisted_upload.cli.streams import ExitStatus
 from twisted_upload.cli.token import token
+from twisted_upload.cli.watch import watch
 
 __all__ = [
     "DATE",
@@ -27,6 +28,7 @@ __all__ = [
     "twisted_upload_ping",
     "twisted_upload_serve",
     "twisted_upload_token",
+    "twisted_upload_watch",
 ]
 
 DATE = "2026-11-27"
@@ -97,7 +99,8 @@ def twisted_upload(name: str) -> str:
                 "SEE ALSO",
                 paragraphs(
                     "twisted-upload-invite(1), twisted-upload-log(1), twisted-upload-ping(1),"
-                    " twisted-upload-serve(1), twisted-upload-token(1), twistd-upload(8), nc(1)"
+                    " twisted-upload-serve(1), twisted-upload-token(1), twisted-upload-watch(1),"
+                    " twistd-upload(8), nc(1)"
                 ),
             ),
         ],
@@ -270,3 +273,41 @@ def twisted_upload_token(name: str) -> str:
 
 def _arguments(command: click.Command) -> str:
     return " ".join(str(it.metavar) for it in command.params if isinstance(it, click.Argument))
+
+
+def twisted_upload_watch(name: str) -> str:
+    """Return twisted-upload-watch(1)."""
+    statuses, notes = _epilog(watch)
+    return manual_page(
+        name,
+        1,
+        "send the files of a folder as they come",
+        date=DATE,
+        parts=[
+            ("SYNOPSIS", synopsis("twisted-upload watch", "[OPTION]... DIR")),
+            ("DESCRIPTION", paragraphs(f"{_help(watch)}\n\n{notes}")),
+            ("OPTIONS", item_list(_command_options(watch))),
+            ("EXIT STATUS", item_list(statuses)),
+            (
+                "ENVIRONMENT",
+                item_list(
+                    [
+                        ("TWISTED_UPLOAD_TO", "Used if --to is not given."),
+                        (
+                            "STATE_DIRECTORY",
+                            "Where the state is if --state is not given; systemd sets it for"
+                            " StateDirectory=.",
+                        ),
+                    ]
+                ),
+            ),
+            (
+                "EXAMPLES",
+                verbatim(
+                    "twisted-upload watch /srv/scans --to https://upload.example/ --delete\n"
+                    "twisted-upload watch /srv/scans --status"
+                ),
+            ),
+            ("SEE ALSO", paragraphs("twisted-upload(1), twistd-upload(8), systemd.exec(5)")),
+        ],
+    )

@@ -25,6 +25,7 @@ from docs.man.commands import (
     twisted_upload_ping,
     twisted_upload_serve,
     twisted_upload_token,
+    twisted_upload_watch,
 )
 from docs.man.roff import item_list, manual_page, paragraphs, verbatim
 from twisted_upload.config.option import PREFIX, Option
@@ -188,6 +189,7 @@ PAGES: Mapping[str, tuple[int, Callable[[str], str]]] = {
     "twisted-upload-ping": (1, twisted_upload_ping),
     "twisted-upload-serve": (1, twisted_upload_serve),
     "twisted-upload-token": (1, twisted_upload_token),
+    "twisted-upload-watch": (1, twisted_upload_watch),
     "twistd-upload": (8, _twistd_upload),
 }
 """The section of each page, and the function that generates it."""

@@ -21,6 +21,7 @@ from twisted_upload.cli.log import read_journal
 from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
 from twisted_upload.cli.token import token
+from twisted_upload.cli.watch import watch
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.config.sources import LISTENER_OPTIONS
@@ -181,6 +182,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "command": _click(program),
     "log": _click(read_journal),
     "ping": _click(ping),
+    "watch": _click(watch),
     "invite": _click(invite),
     "token": _click(token.commands["add"]),
     "codes": codes,

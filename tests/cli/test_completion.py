@@ -43,6 +43,8 @@ ASKED = [
     ("token list --file pho", {"photo.jpg"}),
     ("inv", {"invite"}),
     ("invite --inv", {"--invitation-keys"}),
+    ("wat", {"watch"}),
+    ("watch --mo", {"--move-to"}),
     ("serve --dis", {"--disk-threads"}),
     ("serve --config pho", {"photo.jpg"}),
 ]

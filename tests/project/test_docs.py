@@ -27,6 +27,7 @@ from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
 from twisted_upload.cli.streams import ExitStatus
 from twisted_upload.cli.token import token
+from twisted_upload.cli.watch import watch
 from twisted_upload.config.options import CHECK, CONFIG, OPTIONS, PRINT_CONFIG
 from twisted_upload.core.answers import CODES
 from twisted_upload.daemon.tap import Options
@@ -238,6 +239,7 @@ OURS = {
     "": command_options(program),
     "log": command_options(read_journal),
     "ping": command_options(ping),
+    "watch": command_options(watch),
     "serve": DAEMON,
     "invite": command_options(invite),
     "token": command_options(token.commands["add"]),
@@ -438,6 +440,11 @@ RUN = {
         "send-nc": f"{GUIDES}test_first_upload",
         "send": f"{GUIDES}test_first_upload",
         "ping": f"{GUIDES}test_ping",
+    },
+    "docs/guide/watch.md": {
+        "watch": f"{GUIDES}test_watch",
+        "watch-status": f"{GUIDES}test_watch",
+        "watch-unit": f"{GUIDES}test_watch_unit",
     },
     "docs/guide/store.md": {"store": f"{GUIDES}test_custom_store"},
     "docs/operations/backup.md": {"backup": f"{GUIDES}test_backup"},

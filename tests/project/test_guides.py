@@ -106,6 +106,40 @@ def test_ping(tmp_path: Path) -> None:
         assert daemon.files() == []
 
 
+def test_watch(tmp_path: Path) -> None:
+    """The commands of a folder that empties itself store its files, and tell what it does."""
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "a.jpg").write_bytes(photo(100_000))
+    with Daemon(tmp_path, "--http=tcp:0:interface=127.0.0.1") as daemon:
+        where = "{}:{}".format(*daemon.address)
+        command = block("docs/guide/watch.md", "watch").replace("localhost:8080", where)
+        status = block("docs/guide/watch.md", "watch-status")
+        script = (
+            f"export XDG_STATE_HOME=$PWD/state\n{command.strip()} --settle 1s > watch.log &\n"
+            "until grep -q deleted watch.log; do sleep 0.1; done\n"
+            f"until {status.strip()} | grep 'stored: 1'; do sleep 0.1; done; kill $!; wait $!"
+        )
+        script = script.replace("twisted-upload watch", ".venv/bin/twisted-upload watch")
+        assert "stored: 1 file" in shell(script, tmp_path)
+        assert daemon.only_file() == photo(100_000)
+        assert not [*(tmp_path / "scans").iterdir()]
+
+
+def test_watch_unit(tmp_path: Path) -> None:
+    """systemd understands the unit, if it is there to be asked."""
+    unit = tmp_path / "scans.service"
+    text = block("docs/guide/watch.md", "watch-unit")
+    unit.write_text(text.replace("/opt/twisted-upload/bin/twisted-upload", "/bin/true"))
+    command = text.partition("ExecStart=")[2].splitlines()[0].split()
+    assert command[1] == "watch"
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    assert "scans.service" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "marker"), [("docs/guide/senders.md", "unix"), ("docs/guide/limits.md", "allow")]
 )

@@ -21,6 +21,7 @@ from twisted_upload.cli.main import program
 from twisted_upload.cli.ping import ping
 from twisted_upload.cli.streams import ExitStatus
 from twisted_upload.cli.token import token
+from twisted_upload.cli.watch import watch
 from twisted_upload.config.option import Option
 from twisted_upload.config.options import OPTIONS
 from twisted_upload.config.sources import read_file
@@ -93,6 +94,7 @@ def test_options_of_listeners(tmp_path: Path) -> None:
         ("twisted-upload-log", read_journal),
         ("twisted-upload-ping", ping),
         ("twisted-upload-invite", invite),
+        ("twisted-upload-watch", watch),
         ("twisted-upload-token", token.commands["add"]),
     ],
 )

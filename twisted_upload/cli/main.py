@@ -52,10 +52,10 @@ Exit status:
   {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); a line says what was stored
 
 \b
-If the first word is invite, log, ping, serve or token, it is a command: invite makes
-links for people to upload, log reads a journal of uploads, ping checks that a server
-answers, serve runs the server, token manages tokens. See twisted-upload log --help.
-To send a file of that name, write ./log.
+If the first word is invite, log, ping, serve, token or watch, it is a command: invite
+makes links for people to upload, log reads a journal of uploads, ping checks that a server
+answers, serve runs the server, token manages tokens, watch sends the files of a folder as
+they come. See twisted-upload log --help. To send a file of that name, write ./log.
 
 \b
 Durations are seconds, or 500ms, 30s, 5m, 2h; 0 means no limit.
@@ -122,12 +122,19 @@ def _token() -> click.Command:
     return token
 
 
+def _watch() -> click.Command:
+    from twisted_upload.cli.watch import watch  # noqa: PLC0415
+
+    return watch
+
+
 _COMMANDS: Mapping[str, Callable[[], click.Command]] = {
     "invite": _invite,
     "log": _log,
     "ping": _ping,
     "serve": _serve,
     "token": _token,
+    "watch": _watch,
 }
 
 

@@ -91,7 +91,11 @@ class ResumeState:
             lock = lock_file(f"{path}.lock")
         except OSError:
             return None
-        return None if lock is None else SavedUpload(f"{path}.json", lock)
+        return None if lock is None else self.saved(f"{path}.json", lock)
+
+    def saved(self, file: str, lock: Callable[[], None]) -> SavedUpload:
+        """Return what is remembered in a file."""
+        return SavedUpload(file, lock)
 
     def _clean(self) -> None:
         """Remove what is too old."""
@@ -110,14 +114,14 @@ class SavedUpload:
     """
     One upload (`twisted_upload.client.http.job.ISavedUpload`).
 
-    :param file: in which it is remembered.
     :param lock: releases it for other processes.
+    :ivar file: in which it is remembered.
     :ivar path: of the URL of the upload; `None` if there is none.
     :ivar finishing: whether all of it may have been sent.
     """
 
     def __init__(self, file: str, lock: Callable[[], None]) -> None:
-        self._file = file
+        self.file = file
         self._lock = lock
         self.path: str | None = None
         self.finishing = False
@@ -149,24 +153,31 @@ class SavedUpload:
         """Forget it: it has ended."""
         self.path, self.finishing = None, False
         with contextlib.suppress(OSError):
-            os.unlink(self._file)
+            os.unlink(self.file)
 
     def close(self) -> None:
         """Let another process use it."""
         self._lock()
 
     def _write(self) -> None:
-        value = {"version": _VERSION, "path": self.path, "finishing": self.finishing}
-        folder = os.path.dirname(self._file)
         with contextlib.suppress(OSError):
-            # It is created for this user alone.
-            descriptor, temporary = tempfile.mkstemp(".new", dir=folder)
-            try:
-                with open(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(value, file)
-                    file.flush()
-                    os.fsync(descriptor)
-                os.replace(temporary, self._file)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            self.write()
+
+    def write(self) -> None:
+        """
+        Write it.
+
+        :raises OSError: it cannot be written.
+        """
+        value = {"version": _VERSION, "path": self.path, "finishing": self.finishing}
+        # It is created for this user alone.
+        descriptor, temporary = tempfile.mkstemp(".new", dir=os.path.dirname(self.file))
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                json.dump(value, file)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(temporary, self.file)
+        except BaseException:
+            os.unlink(temporary)
+            raise

@@ -17,13 +17,18 @@ from twisted.internet.task import Clock
 from twisted_upload.client.watch.after import Delete, IAfter, Keep, Move
 from twisted_upload.client.watch.folder import FolderScan, Found, WatchedFolder
 from twisted_upload.client.watch.record import SentFile, SentRecord
-from twisted_upload.client.watch.watcher import FILE_PAUSE, LONGEST_PAUSE, Watcher
+from twisted_upload.client.watch.watcher import FILE_PAUSE, LONGEST_PAUSE, SOON, Watcher
 from twisted_upload.errors import CouldNotConnect, SourceChanged, TooLarge
 from twisted_upload.interfaces import Receipt
 
 SETTLE = 10.0
 
 T = TypeVar("T")
+
+
+def wanted(path: str, *, is_folder: bool) -> bool:
+    """Return whether a file, or a folder, is to be sent."""
+    return not path.endswith("drafts" if is_folder else ".part")
 
 
 class Rig:
@@ -44,13 +49,13 @@ class Rig:
         self.all_sent: list[str] = []
         self.told: list[str] = []
         self.hashed: list[str] = []
-        self.folder = WatchedFolder(str(folder), SETTLE, lambda path: not path.endswith(".part"))
+        self.folder = WatchedFolder(str(folder), SETTLE, wanted)
         record = folder.parent / "record"
         self.record = SentRecord(str(record), lambda path: self.folder.status(path) is not None)
         self.watcher = Watcher(
             self.folder,
             self.record,
-            self._send,
+            self,
             after or Delete(),
             self,
             run=self._run,
@@ -73,11 +78,17 @@ class Rig:
         self.hashed.append(os.path.basename(path))
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-    def _send(self, path: str, name: str) -> Deferred[Receipt]:
+    def send(self, path: str, name: str) -> Deferred[Receipt]:
+        """See `ISender`."""
         self.all_sent.append(name)
         sending: Deferred[Receipt] = Deferred(lambda _: self.sending.__delitem__(name))
         self.sending[name] = sending
         return sending
+
+    def recorded(self, path: str) -> None:
+        """See `ISender`."""
+        assert os.path.relpath(path, self.path) in self.record.sent
+        assert os.path.exists(path)
 
     def put(self, name: str, content: bytes = b"hello") -> Path:
         """Put a file there."""
@@ -188,9 +199,21 @@ def test_closed(rig: Rig) -> None:
     assert one.exists()
 
 
+def test_soon(rig: Rig) -> None:
+    """When something has come, a scan does not wait for its time, and many cause one."""
+    for number in range(3):
+        rig.put(f"{number}.pdf")
+        rig.folder.closed(f"{number}.pdf")
+        rig.watcher.look_soon()
+    assert not rig.sending
+    rig.clock.advance(SOON)
+    assert len(rig.sending) == 1
+    assert rig.waiting == 3
+
+
 def test_left_alone(rig: Rig) -> None:
     """Hidden files, excluded files, links and special files are not sent."""
-    for name in ".hidden", "a.part", ".folder/b":
+    for name in ".hidden", "a.part", ".folder/b", "drafts/c":
         rig.put(name)
     (rig.path / "link").symlink_to(rig.path / "a.part")
     os.mkfifo(rig.path / "pipe")

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from twisted_upload.client.watch.record import Identity, identity_of
 
-__all__ = ["FolderScan", "Found", "WatchedFolder"]
+__all__ = ["FolderScan", "Found", "IWanted", "WatchedFolder"]
 
 MOST_FILES = 100_000
 """Maximum number of files that one scan looks at; the others come when these are gone."""
@@ -60,6 +61,17 @@ class FolderScan:
     more: bool
 
 
+class IWanted(Protocol):
+    """Decides what is looked at."""
+
+    def __call__(self, path: str, *, is_folder: bool) -> bool:
+        """
+        Return whether to look at something.
+
+        :param path: relative to the folder, with ``/``.
+        """
+
+
 @dataclass(slots=True)
 class _Seen:
     identity: Identity
@@ -72,11 +84,10 @@ class WatchedFolder:
 
     :param path: its path.
     :param settle: seconds for which a file must not have changed.
-    :param wanted: returns whether a file or a folder, by its path relative to this one, is
-        to be looked at.
+    :param wanted: returns whether a file, or a folder with what is in it, is to be looked at.
     """
 
-    def __init__(self, path: str, settle: float, wanted: Callable[[str], bool]) -> None:
+    def __init__(self, path: str, settle: float, wanted: IWanted) -> None:
         self.path = path
         self._settle = settle
         self._wanted = wanted
@@ -142,13 +153,16 @@ class WatchedFolder:
             return
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith(".") or not self._wanted(path):
+            if entry.name.startswith("."):
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)
             except OSError:  # it has gone meanwhile
                 continue
-            if stat.S_ISDIR(status.st_mode):
+            is_folder = stat.S_ISDIR(status.st_mode)
+            if not self._wanted(path, is_folder=is_folder):
+                continue
+            if is_folder:
                 yield from self._files(path, scan)
             elif stat.S_ISREG(status.st_mode):
                 yield path, status

@@ -18,11 +18,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
 
-__all__ = ["Identity", "Same", "SentFile", "SentRecord", "identity_of"]
+__all__ = ["Identity", "Same", "SentFile", "SentRecord", "identity_of", "sync_folder"]
 
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -108,7 +108,7 @@ class SentRecord:
         except BaseException:
             os.close(self._descriptor)
             raise
-        _sync_folder(path)
+        sync_folder(path)
 
     def _read(self) -> None:
         end = 0
@@ -177,7 +177,7 @@ class SentRecord:
             raise
         os.close(self._descriptor)
         self._descriptor, self._lines = descriptor, len(self.sent)
-        _sync_folder(self._path)
+        sync_folder(self._path)
 
     def close(self) -> None:
         """Close it."""
@@ -205,7 +205,8 @@ def _write(descriptor: int, data: bytes) -> None:
         left = left[os.write(descriptor, left) :]
 
 
-def _sync_folder(path: str) -> None:
+def sync_folder(path: str) -> None:
+    """Sync the folder that a file is in: its name then survives a power failure."""
     if os.name != "posix":  # a folder cannot be opened there
         return
     descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
@@ -213,10 +214,3 @@ def _sync_folder(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def lines_of(path: str) -> Iterator[dict[str, Any]]:
-    """Yield the fields of each whole line, for tests and for people who look."""
-    with open(path, "rb") as file:
-        for line in file:
-            yield json.loads(line)

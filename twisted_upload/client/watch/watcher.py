@@ -25,7 +25,7 @@ from twisted_upload.client.watch.record import Same, SentFile, SentRecord, ident
 from twisted_upload.errors import SourceFailed, UploadError, UploadRefused
 from twisted_upload.interfaces import Receipt
 
-__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "FilePauses", "IWatchReport", "Sending", "Watcher"]
+__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "FilePauses", "ISender", "IWatchReport", "Watcher"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds before the server is tried again, at first and at most; the pause doubles."""
@@ -33,13 +33,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 FILE_PAUSE, LONGEST_FILE_PAUSE = 60.0, 3600.0
 """Seconds before a file that the server has refused is tried again, at first and at most."""
 
+SOON = 0.1
+"""Seconds before a scan because something has come."""
+
 T = TypeVar("T")
 
 
-class Sending(Protocol):
-    """Sends a file."""
+class ISender(Protocol):
+    """Sends files."""
 
-    def __call__(self, path: str, name: str) -> Deferred[Receipt]:
+    def send(self, path: str, name: str) -> Deferred[Receipt]:
         """
         Send a file, or the rest of one that was interrupted.
 
@@ -48,6 +51,9 @@ class Sending(Protocol):
         :return: fires with a receipt that has its name and the SHA-256 of the file; fails
             with an `UploadError`.  Cancel it to stop; the rest can be sent later.
         """
+
+    def recorded(self, path: str) -> None:
+        """Note that a file is in the record: it is not sent again.  Called in a thread."""
 
 
 class Threads(Protocol):
@@ -133,7 +139,7 @@ class Watcher:
     Watches a folder.
 
     :param record: of the files that have been stored.
-    :param send: sends a file.
+    :param sender: sends files.
     :param after: what becomes of a stored file.
     :param report: is told what happens.
     :param run: runs what waits for a disk, in another thread, in order.
@@ -148,7 +154,7 @@ class Watcher:
         self,
         folder: WatchedFolder,
         record: SentRecord,
-        send: Sending,
+        sender: ISender,
         after: IAfter,
         report: IWatchReport,
         *,
@@ -162,7 +168,7 @@ class Watcher:
     ) -> None:
         self._folder = folder
         self._record = record
-        self._send = send
+        self._sender = sender
         self._after = after
         self._run = run
         self._sha256 = sha256
@@ -182,7 +188,7 @@ class Watcher:
 
     def start(self) -> None:
         """Begin."""
-        self.look()
+        self._look()
 
     def stop(self) -> Deferred[None]:
         """
@@ -200,15 +206,18 @@ class Watcher:
             self._check_stopped()
         return self._stopped
 
-    def look(self) -> None:
+    def look_soon(self) -> None:
+        """Scan soon, because something has come; several such calls cause one scan."""
+        timer = self._timer
+        if timer is not None and timer.getTime() - self._clock.seconds() > SOON:
+            timer.reset(SOON)
+
+    def _look(self) -> None:
         """Scan now; the next scan follows by itself."""
-        if self._stopped is not None or self._scanning:
-            return
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
         self._timer = None
-        self._scanning = True
-        Deferred.fromCoroutine(self._scan())
+        if self._stopped is None:
+            self._scanning = True
+            Deferred.fromCoroutine(self._scan())
 
     async def _scan(self) -> None:
         begun = self._clock.seconds()
@@ -224,7 +233,7 @@ class Watcher:
         if self._stopped is not None:
             self._check_stopped()
             return
-        self._timer = self._clock.callLater(self._interval, self.look)
+        self._timer = self._clock.callLater(self._interval, self._look)
         self._go_on()
 
     def _not_sent(self, complete: list[Found]) -> list[Found]:
@@ -272,7 +281,7 @@ class Watcher:
 
     async def _upload(self, found: Found) -> SentFile:
         self._report.begun(found)
-        receipt = await self._send(self._folder.absolute(found.path), found.path)
+        receipt = await self._sender.send(self._folder.absolute(found.path), found.path)
         if not receipt.name or receipt.sha256 is None:
             raise UploadError("the server gives no receipt with a name and a SHA-256")
         sent = SentFile(found.identity, receipt.sha256, receipt.name, self._now())
@@ -300,6 +309,7 @@ class Watcher:
         if status is None or identity_of(status) != found.identity:
             raise SourceFailed(f"it has changed since it was stored as {sent.name}")
         self._record.add(found.path, sent)
+        self._sender.recorded(self._folder.absolute(found.path))
 
     def _finish(self, found: Found, sent: SentFile) -> str:
         """Delete or move a file that is in the record.  Runs in a thread."""

@@ -1,0 +1,53 @@
+"""The options of ``twisted-upload watch``, parsed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twisted_upload.cli.patterns import Patterns
+from twisted_upload.client.targets import Target
+
+__all__ = ["WatchOptions", "state_folder"]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """
+    The command line.
+
+    :ivar state: the folder of the state.
+    :ivar token: the secret to send.
+    """
+
+    folder: str
+    to: Target
+    token: str | None
+    cacert: str | None
+    delete: bool
+    move_to: str | None
+    settle: float
+    patterns: Patterns
+    jobs: int
+    state: str
+
+
+def state_folder(folder: str, given: str | None, environment: Mapping[str, str]) -> str:
+    """
+    Return the folder for the state of a watched folder.
+
+    :param folder: what is watched.
+    :param given: the value of ``--state``.
+    :param environment: ``STATE_DIRECTORY`` is what systemd gives a service (``StateDirectory=``);
+        otherwise it is below ``XDG_STATE_HOME``, as the XDG Base Directory Specification says.
+    """
+    key = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
+    base = given or environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    if not base:
+        home = environment.get("XDG_STATE_HOME", "")
+        if not os.path.isabs(home):
+            home = os.path.join(os.path.expanduser("~"), ".local", "state")
+        base = os.path.join(home, "twisted-upload", "watch")
+    return os.path.join(base, key)

@@ -1,0 +1,166 @@
+"""Watching a folder: from a parsed command line to the exit status of the command."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import random
+import time
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from twisted_upload.cli.reactor import get_reactor, run_until_done
+from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
+from twisted_upload.cli.watch_options import WatchOptions
+from twisted_upload.client.upload import upload
+from twisted_upload.client.watch.after import Delete, IAfter, Keep, Move
+from twisted_upload.client.watch.events import FolderEvents
+from twisted_upload.client.watch.folder import WatchedFolder
+from twisted_upload.client.watch.record import SentRecord
+from twisted_upload.client.watch.report import WatchReport
+from twisted_upload.client.watch.resumption import WatchedUploads
+from twisted_upload.client.watch.status import LockedFolder, WatchStatus, write_status
+from twisted_upload.client.watch.watcher import Watcher
+from twisted_upload.core.text import printable
+from twisted_upload.disk.threads import DiskThreads
+from twisted_upload.receipt import Receipt
+
+__all__ = ["run_watch"]
+
+
+def run_watch(options: WatchOptions, streams: Streams) -> int:
+    """
+    Watch a folder until a signal arrives.
+
+    :return: the exit status.
+    """
+    try:
+        locked = LockedFolder(options.state)
+    except BlockingIOError:
+        return _cannot(streams, f"{options.folder} is being watched by another process")
+    except OSError as error:
+        return _cannot(streams, f"{options.state}: {error.strerror}")
+    try:
+        watching = _Watching(options, streams, get_reactor())
+    except OSError as error:
+        return _cannot(streams, f"{options.state}: {error.strerror}")
+    try:
+        failure = run_until_done(
+            watching.reactor, streams.interrupts, watching.run, watching.interrupt
+        )
+    finally:
+        watching.close()
+        locked.close()
+    if failure is not None:
+        streams.err.line(printable(f"{PROGRAM}: internal error: {failure!r}"))
+        return ExitStatus.FAILED
+    return ExitStatus.OK
+
+
+def _cannot(streams: Streams, why: str) -> int:
+    streams.err.line(printable(f"{PROGRAM}: {why}"))
+    return ExitStatus.SOURCE
+
+
+class _Watching:
+    """
+    Everything that watches one folder.
+
+    :raises OSError: the record cannot be used.
+    """
+
+    def __init__(self, options: WatchOptions, streams: Streams, reactor: Any) -> None:
+        self.reactor = reactor
+        self._options = options
+        self._out = streams.out
+        self._ended: Deferred[None] = Deferred()
+        self._stopping = False
+        status = WatchStatus(os.path.realpath(options.folder), str(options.to), time.time())
+        self._report = WatchReport(status, self._out.line, self._write, reactor, time.time)
+        self._folder = WatchedFolder(options.folder, options.settle, self._wanted)
+        self._record = SentRecord(os.path.join(options.state, "record"), self._exists)
+        self._uploads = WatchedUploads(os.path.join(options.state, "uploads"), now=time.time)
+        threads = DiskThreads(reactor, 1, "watch")
+        self._watcher = Watcher(
+            self._folder,
+            self._record,
+            self,
+            _after(options),
+            self._report,
+            run=threads.run,
+            sha256=_sha256,
+            clock=reactor,
+            now=time.time,
+            chance=random.random,
+            jobs=options.jobs,
+        )
+        self._events = FolderEvents(reactor, options.folder, self._closed)
+
+    def run(self) -> Deferred[None]:
+        """Begin; fires at the end."""
+        if not self._stopping:
+            self._out.line(printable(f"watching {self._options.folder}, to {self._options.to}"))
+            self._events.start()
+            self._watcher.start()
+        return self._ended
+
+    def interrupt(self, number: int) -> None:
+        """Stop, because of a signal."""
+        self._stopping = True
+        self._events.stop()
+        self._watcher.stop().addBoth(lambda _: self._ended.callback(None))
+
+    def close(self) -> None:
+        """Write the status for the last time, and close the record."""
+        self._report.close()
+        self._record.close()
+
+    def _wanted(self, path: str, *, is_folder: bool) -> bool:
+        patterns = self._options.patterns
+        if patterns.excludes(path, is_folder=is_folder):
+            return False
+        return is_folder or patterns.includes(path)
+
+    def _exists(self, path: str) -> bool:
+        return self._folder.status(path) is not None
+
+    def _closed(self, name: str) -> None:
+        self._folder.closed(name)
+        self._watcher.look_soon()
+
+    def send(self, path: str, name: str) -> Deferred[Receipt]:
+        """See `ISender`."""
+        return upload(
+            path,
+            self._options.to,
+            reactor=self.reactor,
+            token=self._options.token,
+            cacert=self._options.cacert,
+            name=os.path.basename(name),
+            sha256=True,
+            retry=0.0,
+            state=self._uploads,
+            progress=functools.partial(self._report.progress, name),
+        )
+
+    def recorded(self, path: str) -> None:
+        """See `ISender`."""
+        self._uploads.done(os.path.realpath(path))
+
+    def _write(self, status: WatchStatus) -> None:
+        with contextlib.suppress(OSError):  # those who read it see that it is old
+            write_status(self._options.state, status)
+
+
+def _after(options: WatchOptions) -> IAfter:
+    if options.move_to is not None:
+        return Move(options.move_to)
+    return Delete() if options.delete else Keep()
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
