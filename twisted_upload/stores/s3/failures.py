@@ -123,7 +123,7 @@ def botocore_failure(what: str, error: Exception) -> AttemptFailed:
 
     if isinstance(error, SendFailed):
         return _not_sent(what, error)
-    if isinstance(error, of.HTTPClientError):
+    if isinstance(error, of.HTTPClientError | of.ConnectionError):
         return _not_sent(what, _of_botocore(error))
     if isinstance(error, of.ClientError):
         answer: Any = error.response
