@@ -72,6 +72,30 @@ def test_stop_without_a_first_byte(tmp_path: Path) -> None:
         assert daemon.wait_for_end() in (0, -signal.SIGTERM)
 
 
+def test_stop_of_http(tmp_path: Path) -> None:
+    """
+    The same for HTTP behind a proxy: a connection that was there before the stop may still
+    begin its request, and later ones are not accepted.
+    """
+    options = ["--http=tcp:0:interface=127.0.0.1", "--trust-forwarded=127.0.0.1/32", "--drain=1h"]
+    with Daemon(tmp_path, *options) as daemon, daemon.connect() as early:
+        with daemon.connect() as other:  # the daemon has accepted the first one too
+            assert _put(other, b"other").startswith(b"HTTP/1.1 201 ")
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_line("(TCP Port")
+        with pytest.raises(ConnectionRefusedError):
+            daemon.connect()
+        assert _put(early, b"begun late").startswith(b"HTTP/1.1 201 ")
+        assert daemon.wait_for_end() in (0, -signal.SIGTERM)
+        assert sorted(file.read_bytes() for file in daemon.files()) == [b"begun late", b"other"]
+
+
+def _put(peer: socket.socket, content: bytes) -> bytes:
+    head = f"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n\r\n"
+    peer.sendall(head.encode() + content)
+    return peer.recv(65536)
+
+
 def test_workers(tmp_path: Path) -> None:
     """Workers do the same: no connection waits for a worker that has exited."""
     with _proxied(tmp_path, "--drain=1h", "--workers=2") as daemon:

@@ -219,9 +219,7 @@ class UploadService(ListenerService[Frontend[Any]]):
         proxied = [
             bound
             for bound in self.ports
-            if bound.is_open
-            and not bound.lasting
-            and bound.frontend.settings.trusted_proxies is not None
+            if bound.is_open and not bound.lasting and bound.frontend.gate.behind_proxies
         ]
         if proxied:
             await self._stop_accepting_from_proxies(proxied)

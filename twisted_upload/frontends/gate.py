@@ -97,6 +97,11 @@ class Gate:
         """See `IGate.serves_directly`."""
         return self.trusted_proxies is None and not self.connections.stopping
 
+    @property
+    def behind_proxies(self) -> bool:
+        """Whether load balancers or proxies are in front: they can use another server."""
+        return self.trusted_proxies is not None or self.forwarders is not None
+
     def slot_for(self, host: str) -> ConnectionSlot | None:
         """See `IGate.slot_for`."""
         if not self.serves_directly:
