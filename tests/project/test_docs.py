@@ -427,6 +427,12 @@ RUN = {
         "haproxy": f"{GUIDES}test_haproxy",
     },
     "docs/guide/on-upload.md": {"replay": f"{GUIDES}test_replay"},
+    "docs/guide/fleet.md": {
+        "node": "test_fleet_guide.py::test_node",
+        "unit": "test_fleet_guide.py::test_unit",
+        "haproxy": "test_fleet_guide.py::test_balancer",
+        "try": "test_fleet_guide.py::test_try",
+    },
     "docs/guide/proxies.md": dict.fromkeys(
         ("proxied", "nginx", "caddy", "haproxy-http"), "../system/test_http_proxies.py::test_whole"
     ),

@@ -86,21 +86,22 @@ class Ledger:
     """
     The uploads that were sent, and those that were acknowledged.
 
+    :param first: the number of the first upload.
     :ivar acknowledged: the numbers of the uploads whose senders have read success, in the
         order in which they did.
     :ivar refused: how often each other answer was received.
     :ivar lost: number of uploads without an answer.
-    :ivar begun: number of uploads begun.
+    :ivar begun: number of uploads begun, if the first one is 0.
     """
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: Contents, first: int = 0) -> None:
         self.contents = contents
         self.acknowledged: list[int] = []
         self.refused: Counter[bytes] = Counter()
         self.lost = 0
-        self.begun = 0
+        self.begun = first
         self.answered = threading.Condition()
-        self._numbers = itertools.count()
+        self._numbers = itertools.count(first)
 
     def next(self) -> int:
         """Return the number of the next upload."""
@@ -155,7 +156,9 @@ class Verdict:
 
     def twice(self, begun: int) -> list[int]:
         """Return the uploads for which there are more files than were sent."""
-        tiny = sum(self._contents.tiny(number) for number in range(begun))
+        tiny = 0
+        if self._found[-1]:
+            tiny = sum(self._contents.tiny(number) for number in range(begun))
         wrong = [
             number
             for number, times in self._found.items()

@@ -126,6 +126,22 @@ def test_balancer() -> None:
     prove("balancer", "--rounds=2")
 
 
+def test_fleet() -> None:
+    """Behind HAProxy, a node may be restarted, killed or cut off: nothing acknowledged is lost."""
+    prove("fleet", "--rounds=2", "--partitions=1", "--seconds=2", "--enough=10")
+
+
+def test_fleet_can_fail() -> None:
+    """That proof notices if a file is missing."""
+    said = prove("fleet", "--rounds=0", "--partitions=0", "--enough=5", "--steal", holds=False)
+    assert "WRONG: lost upload" in said
+
+
+def test_shared_folder() -> None:
+    """Two daemons on one directory: one may be killed or restarted, and nothing is lost."""
+    prove("shared_folder", "--rounds=4", "--enough=20")
+
+
 def test_counts() -> None:
     """The metrics page of two workers agrees with their senders' answers and the files on disk."""
     prove("counts", "--uploads=500", "--workers=2")

@@ -10,6 +10,7 @@ import http.client
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -57,6 +58,10 @@ class PartialLedger:
     :ivar wrong: what a sender was told that cannot be true.
     :ivar told: how many offsets have been told.
     :ivar resumed: how often an upload has been continued after a break.
+    :ivar heard: how often senders heard each other status than they had expected, or
+        ``broken`` if there was none.
+    :ivar first: the number of the first upload.
+    :ivar forgets: the content of an upload is not needed when it is stored.
     """
 
     contents: Contents
@@ -65,6 +70,9 @@ class PartialLedger:
     wrong: list[str] = field(default_factory=list)
     told: int = 0
     resumed: int = 0
+    heard: Counter[str] = field(default_factory=Counter)
+    first: int = 0
+    forgets: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, *, new: bool) -> Partial | None:
@@ -75,7 +83,7 @@ class PartialLedger:
                 return self.waiting.pop(0)
             if not new:
                 return None
-            number = len(self.uploads)
+            number = self.first + len(self.uploads)
             upload = Partial(number, self.contents[number])
             self.uploads.append(upload)
             return upload
@@ -96,13 +104,24 @@ class PartialLedger:
                 )
             upload.offset = offset
             upload.stored = upload.stored or offset == len(upload.data)
+            if upload.stored and self.forgets:
+                upload.data = b""
             self.told += 1
             self.changed.notify_all()
+
+    def hear(self, what: str) -> None:
+        """Note what a sender was told, which is not what it expected."""
+        with self.changed:
+            self.heard[what] += 1
 
     def promised(self) -> list[tuple[Partial, int, bool]]:
         """Return what has been promised at this moment: uploads, offsets, whether all is there."""
         with self.changed:
             return [(it, it.offset, it.stored) for it in self.uploads if it.path is not None]
+
+
+class _OtherStatus(http.client.HTTPException):
+    """A response with another status than was expected."""
 
 
 class TusSenders:
@@ -159,7 +178,8 @@ class TusSenders:
             connection = http.client.HTTPConnection(*self._address, timeout=_TIMEOUT)
             try:
                 self._send(connection, upload, chance)
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException) as error:
+                self._ledger.hear(str(error) if isinstance(error, _OtherStatus) else "broken")
                 time.sleep(0.01)  # until it is stopped, if the daemon is gone
             finally:
                 connection.close()
@@ -190,7 +210,7 @@ class TusSenders:
         fields = {**_TUS, "Upload-Length": str(len(upload.data))}
         response = self._ask(connection, "POST", "/files/", b"", fields)
         if response.status != 201:
-            raise http.client.HTTPException(f"POST: {response.status}")
+            raise _OtherStatus(f"{response.status}")
         location = response.getheader("Location") or ""
         upload.path = "/files/" + location.rpartition("/")[2]
 
@@ -209,7 +229,7 @@ class TusSenders:
 
     def _heard(self, upload: Partial, response: http.client.HTTPResponse, expected: int) -> None:
         if response.status != expected:
-            raise http.client.HTTPException(f"{response.status}")
+            raise _OtherStatus(f"{response.status}")
         self._ledger.note(upload, int(response.getheader("Upload-Offset") or -1))
         with contextlib.suppress(ConnectionError):
             self._told()
