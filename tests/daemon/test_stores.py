@@ -211,5 +211,6 @@ def test_counted_with_metrics() -> None:
         (storage,) = StoreSet(configuration, MemoryReactorClock()).storages
         assert storage.objects is not None
         assert len(storage.objects.counts) == number
-    samples = combine(counts.samples("s3://abc") for counts in storage.objects.counts)
+        objects = storage.objects
+    samples = combine(counts.samples("s3://abc") for counts in objects.counts)
     assert samples[PENDING_MULTIPARTS.name] == {("s3://abc",): 0}

@@ -24,8 +24,9 @@ from twisted_upload.observability.metrics import PENDING_MULTIPARTS, Samples
 from twisted_upload.observability.object_counts import ForwardCounts, RequestCounts
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.s3.access import is_installed
-from twisted_upload.stores.s3.attempts import Attempts, NoCounts
-from twisted_upload.stores.s3.forward import FORWARD_JOBS, forward_runner
+from twisted_upload.stores.s3.attempts import DEADLINE, Attempts, NoCounts
+from twisted_upload.stores.s3.forward import FORWARD_DEADLINE, FORWARD_JOBS
+from twisted_upload.stores.s3.forwarding import Forwarding
 from twisted_upload.stores.s3.puts import Puts
 from twisted_upload.stores.s3.resumable import S3ResumableStore
 from twisted_upload.stores.s3.s3_bucket import S3Bucket
@@ -67,7 +68,8 @@ class ObjectStores:
         self._node = configuration.settings.node
         self._counting = bool(configuration.settings.metrics)
         counts = RequestCounts() if self._counting else None
-        self._bucket = S3Bucket(url, counts)
+        deadline = DEADLINE if listener.settings.store else FORWARD_DEADLINE
+        self._bucket = S3Bucket(url, counts, deadline=deadline)
         self.storage = ObjectStorage(
             self._bucket.name,
             DiskThreads(reactor, OBJECT_THREADS, "objects"),
@@ -75,13 +77,16 @@ class ObjectStores:
             counts=[] if counts is None else [counts],
         )
 
-    def forwarding(self, listener: Listener) -> HookRunner:
+    def forwarding(self, listener: Listener) -> Forwarding:
         """
         Make what forwards the files of a store of this directory, which are forwarded.
         """
-        return forward_runner(
+        *threads_and_clock, counts = self._of_runner()
+        return Forwarding(
             self._bucket,
-            *self._of_runner(),
+            self.storage.threads,
+            *threads_and_clock,
+            counts=counts,
             node=self._node,
             remove=listener.settings.after_forward is AfterForward.REMOVE,
             chance=random.random,

@@ -35,7 +35,9 @@ if TYPE_CHECKING:  # imported at run time only if there is a program, HTTP, an o
     from twisted_upload.daemon.object_stores import ObjectStores
     from twisted_upload.hooks.command import HookCommand
     from twisted_upload.hooks.runner import HookRunner
+    from twisted_upload.stores.directory.hooks import IHooks
     from twisted_upload.stores.places import Places
+    from twisted_upload.stores.s3.puts import Puts
 
 __all__ = [
     "StoreSet",
@@ -101,7 +103,8 @@ class StoreSet:
 
     def _store(self, way: _Way, listener: Listener, storage: Storage) -> IStore:
         objects = self._object_stores.get(way.directory)
-        puts, forward = None, None
+        puts: Puts | None = None
+        forward: IHooks | None = None
         if objects is not None and way.store is not None:
             puts, forward = objects.putting()
         elif objects is not None and way.forward is not None:

@@ -86,6 +86,7 @@ class HookSpool:
     :raises OSError: the queue cannot be used.
     :ivar name: name of the queue's folder.
     :ivar owner: this process's owner name, part of the names of its markers.
+    :ivar folder: descriptor of the queue's folder.
     :ivar waiting: descriptor of ``waiting/``: markers whose programs are to be started.
     :ivar failed: descriptor of ``failed/``: markers that have been set aside.
     :ivar being_stored: identities of markers whose uploads are not stored yet.
@@ -118,7 +119,7 @@ class HookSpool:
         self.owner = owner
         self.being_stored: set[str] = set()
         self.stuck: set[str] = set()
-        self._hooks = hooks
+        self.folder = hooks
         self._lock = lock
         self._durable = durable
         descriptors = (final, hooks, waiting, failed, lock)
@@ -131,7 +132,7 @@ class HookSpool:
         Remove the owner file at an orderly stop: uploads that await garbage collection
         keep the spool open, and the process may end before they are collected.
         """
-        leave(self._hooks, self.owner, ())
+        leave(self.folder, self.owner, ())
 
     def marker(self, moment: tuple[int, int], arrival: Arrival, arrived: float) -> Marker:
         """
@@ -338,11 +339,11 @@ class HookSpool:
 
         :raises OSError: this failed.
         """
-        stay_owner(self._hooks, self.owner, self._lock, self.files)
+        stay_owner(self.folder, self.owner, self._lock, self.files)
 
     def is_alive(self, owner: str) -> bool:
         """Return whether an owner of markers is alive."""
-        return is_alive(self._hooks, owner)
+        return is_alive(self.folder, owner)
 
     def read(self, marker: Marker) -> bool:
         """

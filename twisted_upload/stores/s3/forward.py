@@ -27,7 +27,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.interfaces import IHookCounts, IHookThreads
 from twisted_upload.hooks.log import reason
-from twisted_upload.hooks.marked_file import digest_of, open_file, remove_file
+from twisted_upload.hooks.marked_file import digest_of, open_file
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.runner import HookRunner
 from twisted_upload.hooks.spool import HookSpool
@@ -41,13 +41,18 @@ from twisted_upload.stores.s3.transfer import put_file
 __all__ = [
     "AGAIN_AFTER",
     "ATTEMPTS",
+    "FORWARD_DEADLINE",
     "FORWARD_JOBS",
     "After",
     "ForwardCommand",
-    "forward_runner",
+    "keep",
     "mark_of",
     "runner_of",
 ]
+
+FORWARD_DEADLINE = 10.0
+"""Seconds after which no further attempt is begun for a file: then it is its queue that
+tries again, and says so."""
 
 FORWARD_JOBS = 16
 """Files that one process forwards at a time."""
@@ -66,57 +71,25 @@ def keep(spool: HookSpool, marker: Marker) -> None:
     """Leave a forwarded file where it is."""
 
 
-def forward_runner(
-    bucket: IBucket,
-    threads: IHookThreads,
-    clock: IReactorTime,
-    now: Callable[[], float],
-    counts: IHookCounts,
-    *,
-    node: str,
-    remove: bool,
-    chance: Callable[[], float],
-    jobs: int = FORWARD_JOBS,
-) -> HookRunner:
-    """
-    Return what forwards the files of a store.
-
-    :param bucket: where to.
-    :param node: name of this node, for the metadata of objects.
-    :param remove: remove a file here when its object is stored.
-    :param jobs: files that are forwarded at a time.
-    :param threads: for as many jobs, and one more.
-    """
-    return runner_of(
-        *(bucket, threads, clock, now, counts),
-        node=node,
-        after=remove_file if remove else keep,
-        chance=chance,
-        jobs=jobs,
-    )
-
-
 def runner_of(
-    bucket: IBucket,
+    command: ForwardCommand,
     threads: IHookThreads,
     clock: IReactorTime,
     now: Callable[[], float],
     counts: IHookCounts,
     *,
-    node: str,
-    after: After,
     chance: Callable[[], float],
     jobs: int = FORWARD_JOBS,
     done: Callable[[Marker], object] = lambda _: None,
 ) -> HookRunner:
     """
-    Return what forwards files; see `forward_runner`.
+    Return what has files forwarded; see `HookRunner`.
 
-    :param after: what is done with a file when its object is stored.
+    :param threads: for as many jobs, and one more.
     :param done: called in the reactor's thread when nothing more is to be done for a file.
     """
     return HookRunner(
-        ForwardCommand(bucket, node=node, after=after),
+        command,
         threads,
         clock,
         now,
@@ -148,6 +121,10 @@ class ForwardCommand:
         self._bucket = _UntilStopped(bucket)
         self._node = node
         self._after = after
+
+    def use(self, bucket: IBucket) -> None:
+        """Use the same bucket through this, which notes what is begun there."""
+        self._bucket = _UntilStopped(bucket)
 
     def check(self) -> None:
         """Do nothing: a daemon starts, and stores files, while its object store is away."""

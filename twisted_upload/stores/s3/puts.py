@@ -39,7 +39,7 @@ from twisted_upload.hooks.runner import HookRunner
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.s3.bucket import IBucket
-from twisted_upload.stores.s3.forward import runner_of
+from twisted_upload.stores.s3.forward import ForwardCommand, runner_of
 
 __all__ = ["LOOK_PAUSES", "MOST_REMEMBERED", "WAIT", "Puts"]
 
@@ -68,6 +68,7 @@ class Puts:
         self._threads = threads
         self._clock = clock
         self._local: DirectoryStore | None = None
+        self._command: ForwardCommand | None = None
         self._stored: dict[str, None] = {}  # names of objects, in order
         self._waiting: dict[str, list[Deferred[None]]] = {}
         self._looks: dict[str, IDelayedCall | None] = {}
@@ -83,17 +84,20 @@ class Puts:
         chance: Callable[[], float],
     ) -> HookRunner:
         """Return what puts the files; it is the ``forward`` of the store on disk."""
+        self._command = ForwardCommand(self._bucket, node=node, after=self._after)
         return runner_of(
-            *(self._bucket, threads, self._clock, now, counts),
-            node=node,
-            after=self._after,
-            chance=chance,
-            done=self._done,
+            *(self._command, threads, self._clock, now, counts), chance=chance, done=self._done
         )
 
-    def belong_to(self, local: DirectoryStore) -> None:
-        """Note which store on disk the files are in."""
+    def opened(self, local: DirectoryStore, bucket: IBucket) -> None:
+        """
+        Note where the files are, and use this bucket.
+
+        :param bucket: the same, which notes what is begun there.
+        """
         self._local = local
+        if self._command is not None:
+            self._command.use(bucket)
 
     def wait_for(self, name: str, *, begun: bool) -> Deferred[None]:
         """

@@ -66,7 +66,12 @@ class S3ResumableStore(S3Store):
     ) -> None:
         super().__init__(bucket, threads, local, clock, now, **more)
         self._puts = puts
-        puts.belong_to(local)
+
+    def open(self) -> None:
+        """See `S3Store.open`."""
+        super().open()
+        assert self.pending is not None
+        self._puts.opened(self.local, self.pending.bucket)
 
     def close(self) -> None:
         """See `DirectoryStore.close`."""

@@ -23,7 +23,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from twisted_upload.core.object_url import ObjectURL
 from twisted_upload.stores.s3.access import Access, find_access
-from twisted_upload.stores.s3.attempts import AttemptFailed, Attempts, IRequestCounts, NoCounts
+from twisted_upload.stores.s3.attempts import (
+    DEADLINE,
+    AttemptFailed,
+    Attempts,
+    IRequestCounts,
+    NoCounts,
+)
 from twisted_upload.stores.s3.bucket import (
     MARK,
     About,
@@ -57,6 +63,7 @@ class S3Bucket:
     :param counts: counts of operations.
     :param attempts: makes attempts; by default, with pauses that `close` ends.
     :param find: finds how the object store is reached.
+    :param deadline: seconds after which no further attempt is begun, without ``attempts``.
     """
 
     def __init__(
@@ -65,11 +72,14 @@ class S3Bucket:
         counts: IRequestCounts | None = None,
         attempts: Attempts | None = None,
         find: Callable[[str], Access] = find_access,
+        deadline: float = DEADLINE,
     ) -> None:
         self.name = str(url)
         self._closed = threading.Event()
         self._url = url
-        self._attempts = attempts or Attempts(counts or NoCounts(), self._closed.wait)
+        self._attempts = attempts or Attempts(
+            counts or NoCounts(), self._closed.wait, deadline=deadline
+        )
         self._find = find
         self._access: Access | None = None
         self._lock = threading.Lock()
