@@ -60,6 +60,7 @@ class HttpSenders:
     def _send(self, connection: http.client.HTTPConnection, number: int, data: bytes) -> None:
         connection.putrequest("PUT", "/upload")
         connection.putheader("Content-Length", str(len(data)))
+        connection.putheader("Want-Repr-Digest", "sha-256=10")
         connection.endheaders()
         for start in range(0, len(data), _PIECE):
             if self._stopping:
