@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UploadTimedOut,
     )
     from twisted_upload.receipt import Receipt
+    from twisted_upload.stores.store_file import StoreFile
 
 __all__ = [
     "SUCCESS",
@@ -43,6 +44,7 @@ __all__ = [
     "ResumeState",
     "SourceChanged",
     "SourceFailed",
+    "StoreFile",
     "UploadError",
     "UploadInterrupted",
     "UploadRefused",
@@ -56,6 +58,7 @@ _HOMES = {
     "Receipt": "receipt",
     "ResumeState": "client.resume_state",
     "SUCCESS": "core.answers",
+    "StoreFile": "stores.store_file",
     "upload": "client.upload",
 }
 

@@ -452,7 +452,10 @@ RUN = {
         "watch-status": f"{GUIDES}test_watch",
         "watch-unit": f"{GUIDES}test_watch_unit",
     },
-    "docs/guide/store.md": {"store": f"{GUIDES}test_custom_store"},
+    "docs/guide/store.md": {
+        "finished": f"{GUIDES}test_finished_file",
+        "store": f"{GUIDES}test_custom_store",
+    },
     "docs/operations/backup.md": {"backup": f"{GUIDES}test_backup"},
     "docs/operations/files.md": {
         "retention": f"{GUIDES}test_retention",

@@ -278,6 +278,29 @@ def test_custom_store(tmp_path: Path) -> None:
             printer.kill()
 
 
+def test_finished_file(tmp_path: Path) -> None:
+    """The store of ten lines moves each file to its folder, and prints its name."""
+    program = tmp_path / "inbox.py"
+    program.write_text(block("docs/guide/store.md", "finished"), encoding="utf-8")
+    with subprocess.Popen(
+        [*deadly(), sys.executable, str(program), "tcp:0:interface=127.0.0.1"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as inbox:
+        try:
+            assert inbox.stdout is not None
+            port = int(inbox.stdout.readline().rpartition(" ")[2])
+            with socket.create_connection(("127.0.0.1", port), 10) as peer:
+                peer.sendall(photo(100_000))
+                assert finish(peer).decode() == "上传成功"
+            _, name, size = inbox.stdout.readline().split()
+        finally:
+            inbox.kill()
+    assert (name[-4:], size) == (".jpg", "100000")
+    assert (tmp_path / "inbox" / name).read_bytes() == photo(100_000)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [([], ""), (["--max-size=1"], "not stored: too-large: "), (None, "not stored: ")],
