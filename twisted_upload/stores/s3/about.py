@@ -62,6 +62,9 @@ def about_of(
 
 def encoded(text: str) -> str:
     """Return a text in percent-encoded UTF-8, cut off at `LONGEST_TEXT` bytes."""
+    whole = quote(text, safe=_AS_THEY_ARE, errors="replace")
+    if len(whole) <= LONGEST_TEXT:  # as nearly always; it takes a tenth of the time
+        return whole
     pieces, size = [], 0
     for character in text:
         piece = quote(character, safe=_AS_THEY_ARE, errors="replace")

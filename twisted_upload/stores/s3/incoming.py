@@ -256,9 +256,12 @@ class S3Incoming:
             else:
                 self._part.add(piece)
         running = self._store.request(self._upload.sending(sending))
-        running.addCallbacks(
-            self._sent, self._could_not_send, callbackArgs=(sending,), errbackArgs=(sending,)
-        )
+        self._then(running, self._sent, sending)
+
+    def _then(
+        self, running: Deferred[T], done: Callable[[T, CollectedPart], None], part: CollectedPart
+    ) -> None:
+        running.addCallbacks(done, self._could_not_send, callbackArgs=(part,), errbackArgs=(part,))
         running.addErrback(self._broke)
 
     def _sent(self, _: None, part: CollectedPart) -> None:
@@ -291,10 +294,7 @@ class S3Incoming:
             part, upload = self._part.collected(), self._upload
             self._sending.append(part)
             running = self._store.request(lambda: upload.put(part))
-            running.addCallbacks(
-                self._put, self._could_not_send, callbackArgs=(part,), errbackArgs=(part,)
-            )
-            running.addErrback(self._broke)
+            self._then(running, self._put, part)
         elif self._part.size:
             if self._can_send:
                 self._send()
@@ -317,15 +317,10 @@ class S3Incoming:
         if self._over:
             self._discard()
             return
-        receipt = Receipt(
-            stored.name,
-            stored.size,
-            stored.sha256 if self._arrival.digest else None,
-            self._arrival.peer,
-            self._arrived,
-            self._store.now(),
-            self._arrival.metadata,
-        )
+        name, size, sha256 = stored
+        asked, peer, now = self._arrival.digest, self._arrival.peer, self._store.now()
+        metadata = self._arrival.metadata
+        receipt = Receipt(name, size, sha256 if asked else None, peer, self._arrived, now, metadata)
         self._over = True
         assert self._told is not None
         self._told[0](receipt)
