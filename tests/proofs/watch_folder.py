@@ -7,7 +7,7 @@ killed (kill -9) and started again.  In the end, the folder must be empty, and e
 have been stored once, whole.
 
 For a power cut at the sender, the folder and the state of the watcher are on a journaled ext4
-in a file, which is copied atomically while the watcher stands still (see
+in a file, which is copied atomically while the watcher is stopped (see
 `tests.proofs.power_cut`).  Then the watcher is killed, and another one starts on the copy.
 The daemon has another disk, and continues.  Each file that had been synced before the cut must
 have been stored once in the end, and each other one at most once.
