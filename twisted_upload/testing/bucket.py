@@ -223,15 +223,19 @@ class MemoryBucket:
         """See `IBucket.remove`."""
         self._call("remove", name, lambda: self._objects.pop(name, None))
 
-    def pending(self) -> Iterator[PendingUpload]:
+    def pending(self, name: str = "") -> Iterator[PendingUpload]:
         """See `IBucket.pending`."""
 
         def pending() -> list[PendingUpload]:
-            return [PendingUpload(it.name, key, it.began) for key, it in self._uploads.items()]
+            return [
+                PendingUpload(it.name, key, it.began)
+                for key, it in self._uploads.items()
+                if it.name.startswith(name)
+            ]
 
         yield from self._call("pending", "", pending)
 
-    def test(self) -> None:
+    def test(self, name: str = "") -> None:
         """See `IBucket.test`."""
         self._call("test", "", lambda: None)
 

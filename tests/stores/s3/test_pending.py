@@ -13,7 +13,7 @@ import pytest
 from twisted_upload.core.names import file_name
 from twisted_upload.disk.files import Files
 from twisted_upload.stores.s3.bucket import MARK, About, IBucket, PendingUpload
-from twisted_upload.stores.s3.errors import Denied, Unreachable
+from twisted_upload.stores.s3.errors import Denied, Rejected, Unreachable
 from twisted_upload.stores.s3.leases import LEASES, PERIOD
 from twisted_upload.stores.s3.notes import PENDING
 from twisted_upload.stores.s3.pending import ALIVE_AFTER, EXPIRY, PendingUploads
@@ -167,6 +167,34 @@ def test_abort_is_tried_by_the_next(fleet: Fleet) -> None:
     assert fleet.pending() == set()
 
 
+def test_answer_to_begin_is_lost(fleet: Fleet) -> None:
+    """What was begun, although its id was not told, is aborted later; the others stay."""
+    one = fleet.process("one")
+    other = begin(one, number=1)
+    fleet.memory.fail("begin", Unreachable("lost"), late=True)
+    with pytest.raises(Unreachable):
+        begin(one)
+    assert len(fleet.pending()) == 2
+    fleet.memory.fail("pending", Unreachable("away"))
+    with pytest.raises(Unreachable):
+        one.clean()
+    one.clean()
+    assert (one.count(), fleet.pending()) == (1, {other})
+    one.bucket.abort(name_of("one", 1), other)
+
+
+def test_never_begun(fleet: Fleet) -> None:
+    """Nobody looks for what the object store has refused to begin."""
+    one = fleet.process("one")
+    fleet.memory.fail("begin", Rejected("no"))
+    with pytest.raises(Rejected):
+        begin(one)
+    one.clean()
+    assert "pending" not in [operation for operation, _ in fleet.memory.calls]
+    one.close()
+    assert fleet.notes("one") == []
+
+
 # -- dead processes ---------------------------------------------------------------
 
 
@@ -183,6 +211,32 @@ def test_killed(fleet: Fleet) -> None:
     assert [it for it in fleet.memory.calls if it[0] == "abort"][1:] == [("abort", name_of("one"))]
     two.close()
     assert fleet.notes("one") == []
+
+
+def test_killed_before_the_id_is_known(fleet: Fleet) -> None:
+    """What a process had begun when it was killed is aborted, although it noted no id."""
+    one = fleet.process("one")
+    one.beginning(name_of("one"))
+    fleet.memory.begin(name_of("one"), ABOUT)
+    fleet.memory.begin(name_of("one", 1), ABOUT)
+    fleet.kill(one)
+    two = fleet.process("one")
+    two.clean()
+    assert [it.name for it in fleet.memory.pending()] == [name_of("one", 1)]
+    two.close()
+    assert fleet.notes("one") == []
+
+
+def test_killed_in_a_test(fleet: Fleet) -> None:
+    """A test that could not remove what it had begun has it removed later."""
+    one = fleet.process("one")
+    fleet.memory.fail("test", Unreachable("away"))
+    with pytest.raises(Unreachable):
+        one.bucket.test()
+    (name,) = one._aborting
+    fleet.memory.begin(name, ABOUT)
+    one.clean()
+    assert fleet.pending() == set()
 
 
 def test_living(fleet: Fleet) -> None:

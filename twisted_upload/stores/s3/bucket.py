@@ -12,6 +12,7 @@ is the bucket's prefix and its name.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple, Protocol, TypeAlias
 
@@ -20,6 +21,7 @@ __all__ = [
     "MOST_DETAILS",
     "MOST_PARTS",
     "SMALLEST_PART",
+    "TEST_NAME",
     "About",
     "Buffer",
     "Content",
@@ -27,10 +29,14 @@ __all__ = [
     "ObjectHead",
     "PendingUpload",
     "checked_about",
+    "new_test_name",
 ]
 
 MARK = "mark"
 """The detail that tells whose object it is: 128 random bits in hexadecimal digits."""
+
+TEST_NAME = ".test-"
+"""What the names of the multipart uploads of `IBucket.test` begin with."""
 
 SMALLEST_PART = 5 * 1024 * 1024
 """Bytes that each part but the last has at least."""
@@ -109,6 +115,11 @@ class PendingUpload(NamedTuple):
     began: float
 
 
+def new_test_name() -> str:
+    """Return a name for `IBucket.test`."""
+    return TEST_NAME + secrets.token_hex(8)
+
+
 class IBucket(Protocol):
     """
     A bucket of an object store, and a prefix in it.
@@ -171,12 +182,18 @@ class IBucket(Protocol):
     def remove(self, name: str) -> None:
         """Remove an object; it may be gone already."""
 
-    def pending(self) -> Iterator[PendingUpload]:
+    def pending(self, name: str = "") -> Iterator[PendingUpload]:
         """
         Yield the pending multipart uploads of all nodes below the prefix.
+
+        :param name: only those whose names begin with it.
 
         For removing what dead ones have left; nothing else may be decided by a listing.
         """
 
-    def test(self) -> None:
-        """Begin a multipart upload, store a small part, abort: nothing is ever visible."""
+    def test(self, name: str = "") -> None:
+        """
+        Begin a multipart upload, store a small part, abort: nothing is ever visible.
+
+        :param name: from `new_test_name`, if it is to be known before.
+        """

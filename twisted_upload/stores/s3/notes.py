@@ -39,7 +39,7 @@ class Note(NamedTuple):
     A multipart upload that this process, or a dead one, has begun.
 
     :ivar name: the name that its object would get.
-    :ivar identity: the object store's id of it.
+    :ivar identity: the object store's id of it; empty, as long as it has not told one.
     :ivar began: when it began, in seconds since the epoch.
     """
 
@@ -79,28 +79,44 @@ class PendingNotes:
         self._closed = False
         self._mutex = threading.Lock()
 
+    def beginning(self, name: str) -> None:
+        """
+        Note an upload before it is begun.
+
+        A process may be killed when the object store has begun it, and before its id is known.
+        """
+        note = Note(name, "", self._now())
+        with self._mutex:
+            self._pending[name] = note
+            self._write([note])
+
     def begun(self, name: str, identity: str) -> None:
         """Note an upload that has just been begun."""
         note = Note(name, identity, self._now())
         with self._mutex:
+            self._pending.pop(name, None)
             self._pending[identity] = note
             self._write([note])
 
-    def ended(self, identity: str) -> None:
-        """Note that an upload has been completed or aborted."""
+    def ended(self, which: str) -> None:
+        """
+        Note that an upload has been completed or aborted, or was never begun.
+
+        :param which: its id; its name, if it has none.
+        """
         with self._mutex:
-            if self._pending.pop(identity, None) is None:
+            if self._pending.pop(which, None) is None:
                 return
             self._ended += 1
             if self._ended > _MOST_ENDED + len(self._pending):
                 self._write_anew()
             else:
-                self._write([identity])
+                self._write([which])
 
     def pending(self) -> list[Note]:
-        """Return those of this process."""
+        """Return those of this process that have an id."""
         with self._mutex:
-            return [*self._pending.values()]
+            return [note for note in self._pending.values() if note.identity]
 
     def stay(self) -> None:
         """Keep this process from being taken for dead; to be called every minute."""
@@ -169,7 +185,8 @@ def _decoded(data: bytes) -> dict[str, Note]:
         with contextlib.suppress(ValueError):
             match json.loads(line):
                 case [str(name), str(identity), int() | float() as began]:
-                    pending[identity] = Note(name, identity, float(began))
-                case str(identity):
-                    pending.pop(identity, None)
+                    pending.pop(name, None)
+                    pending[identity or name] = Note(name, identity, float(began))
+                case str(which):
+                    pending.pop(which, None)
     return pending

@@ -3,16 +3,18 @@ Multipart uploads that nobody will complete, and how they are removed.
 
 1. A process that aborts an upload and cannot reach the object store tries again every minute.
 2. What a process has left that was killed, another one of the same node aborts at its start,
-   or within a minute: it is in the notes on the node's disk.
-3. What is in no notes, because a disk, a machine or the answer to its beginning was lost, is
-   in the object store's list.  Every hour, each node aborts what is older than an hour there,
-   if its name is one that this program gives, and its node does not say that it is alive.
+   or within a minute: it is in the notes on the node's disk.  A name is noted before its upload
+   is begun: if the answer with the id was lost, the object store lists the ids of that name.
+3. What is in no notes, because a disk or a machine was lost, is in the object store's list.
+   Every hour, each node aborts what is older than an hour there, if its name is one that this
+   program gives, and its node does not say that it is alive.
 
 Beyond that, the bucket should have a rule ``AbortIncompleteMultipartUpload``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,16 +22,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from twisted_upload.core.names import possible_nodes
 from twisted_upload.disk.files import Files
 from twisted_upload.stores.s3.bucket import (
+    TEST_NAME,
     About,
     Buffer,
     Content,
     IBucket,
     ObjectHead,
     PendingUpload,
+    new_test_name,
 )
-from twisted_upload.stores.s3.errors import ObjectStoreError
+from twisted_upload.stores.s3.errors import ObjectStoreError, Throttled, Unreachable
 from twisted_upload.stores.s3.leases import Leases
-from twisted_upload.stores.s3.notes import PendingNotes
+from twisted_upload.stores.s3.notes import Note, PendingNotes
 
 __all__ = ["ALIVE_AFTER", "EXPIRY", "NotedBucket", "PendingUploads"]
 
@@ -39,7 +43,7 @@ EXPIRY = 3600.0
 ALIVE_AFTER = 1800.0
 """Seconds after the beginning of an upload from which its node says that it is alive."""
 
-_TEST = re.compile(r"\.test-[0-9a-f]{16}")  # twisted_upload.stores.s3.s3_bucket.TEST_NAME
+_TEST = re.compile(rf"{re.escape(TEST_NAME)}[0-9a-f]{{16}}")
 
 
 class PendingUploads:
@@ -68,7 +72,7 @@ class PendingUploads:
         self._notes = PendingNotes(folder, bucket.name, files, now)
         self._leases = Leases(bucket, node, now)
         self._now = now
-        self._aborting: dict[str, str] = {}
+        self._aborting: dict[str, Note] = {}
         self._lock = threading.Lock()
         self.bucket: IBucket = NotedBucket(bucket, self)
 
@@ -76,20 +80,32 @@ class PendingUploads:
         """Return the number of pending uploads of this process."""
         return len(self._notes.pending())
 
+    def beginning(self, name: str) -> None:
+        """Note that an upload is about to be begun."""
+        self._notes.beginning(name)
+
     def begun(self, name: str, identity: str) -> None:
         """Note that an upload has been begun."""
         self._notes.begun(name, identity)
 
-    def ended(self, identity: str) -> None:
-        """Note that an upload has been completed or aborted."""
-        with self._lock:
-            self._aborting.pop(identity, None)
-        self._notes.ended(identity)
+    def ended(self, which: str) -> None:
+        """
+        Note that an upload has been completed or aborted, or was never begun.
 
-    def not_aborted(self, name: str, identity: str) -> None:
-        """Note that an upload could not be aborted: it is tried again."""
+        :param which: its id; its name, if it has none.
+        """
         with self._lock:
-            self._aborting[identity] = name
+            self._aborting.pop(which, None)
+        self._notes.ended(which)
+
+    def not_aborted(self, name: str, identity: str = "") -> None:
+        """
+        Note that an upload could not be aborted: it is tried again.
+
+        :param identity: empty, if nothing is known but that it may have been begun.
+        """
+        with self._lock:
+            self._aborting[identity or name] = Note(name, identity, self._now())
 
     def clean(self) -> None:
         """
@@ -103,11 +119,11 @@ class PendingUploads:
         self._notes.stay()
         failed: ObjectStoreError | None = None
         with self._lock:
-            aborting = [*self._aborting.items()]
-        for identity, name in aborting:
-            failed = self._try_abort(name, identity) or failed
+            aborting = [*self._aborting.values()]
+        for note in aborting:
+            failed = self._try_abort(note) or failed
         for owner, notes in self._notes.dead():
-            remaining = [self._try_abort(note.name, note.identity) for note in notes]
+            remaining = [self._try_abort(note) for note in notes]
             if not any(remaining):
                 self._notes.forget(owner)
             failed = next(filter(None, remaining), failed)
@@ -151,13 +167,18 @@ class PendingUploads:
     def _is_ours(self, identity: str) -> bool:
         return any(note.identity == identity for note in self._notes.pending())
 
-    def _try_abort(self, name: str, identity: str) -> ObjectStoreError | None:
+    def _try_abort(self, note: Note) -> ObjectStoreError | None:
+        name, identity, _ = note
         try:
-            self._plain.abort(name, identity)
+            for each in [identity] if identity else self._identities(name):
+                self._plain.abort(name, each)
         except ObjectStoreError as error:
             return error
-        self.ended(identity)
+        self.ended(identity or name)
         return None
+
+    def _identities(self, name: str) -> list[str]:
+        return [it.identity for it in self._plain.pending(name) if it.name == name]
 
 
 class NotedBucket:
@@ -174,8 +195,9 @@ class NotedBucket:
 
     def begin(self, name: str, about: About) -> str:
         """See `IBucket.begin`."""
-        identity = self._bucket.begin(name, about)
-        self._uploads.begun(name, identity)
+        with self._noted(name):
+            identity = self._bucket.begin(name, about)
+            self._uploads.begun(name, identity)
         return identity
 
     def put_part(self, name: str, identity: str, number: int, content: Content, size: int) -> str:
@@ -210,10 +232,26 @@ class NotedBucket:
         """See `IBucket.remove`."""
         self._bucket.remove(name)
 
-    def pending(self) -> Iterator[PendingUpload]:
+    def pending(self, name: str = "") -> Iterator[PendingUpload]:
         """See `IBucket.pending`."""
-        return self._bucket.pending()
+        return self._bucket.pending(name)
 
-    def test(self) -> None:
+    def test(self, name: str = "") -> None:
         """See `IBucket.test`."""
-        self._bucket.test()
+        name = name or new_test_name()
+        with self._noted(name):
+            self._bucket.test(name)
+            self._uploads.ended(name)
+
+    @contextlib.contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        """Note that an upload is begun; what may have been begun is aborted later."""
+        self._uploads.beginning(name)
+        try:
+            yield
+        except (Unreachable, Throttled):
+            self._uploads.not_aborted(name)
+            raise
+        except BaseException:
+            self._uploads.ended(name)
+            raise

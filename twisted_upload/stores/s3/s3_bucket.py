@@ -38,15 +38,13 @@ from twisted_upload.stores.s3.bucket import (
     ObjectHead,
     PendingUpload,
     checked_about,
+    new_test_name,
 )
 from twisted_upload.stores.s3.content import Body, ContentFailed, body_of
-from twisted_upload.stores.s3.errors import NameTaken
+from twisted_upload.stores.s3.errors import NameTaken, ObjectStoreError
 from twisted_upload.stores.s3.failures import botocore_failure, obstore_failure, unanswered
 
-__all__ = ["TEST_NAME", "S3Bucket"]
-
-TEST_NAME = ".test-"
-"""What the names of the multipart uploads of `S3Bucket.test` begin with."""
+__all__ = ["S3Bucket"]
 
 _CHUNK = 256 * 1024
 
@@ -123,7 +121,17 @@ class S3Bucket:
     def begin(self, name: str, about: About) -> str:
         """See `IBucket.begin`."""
         checked_about(about)
-        return self._run("begin", lambda: self._begin("begin", name, about))
+        attempts = 0
+
+        def attempt() -> str:
+            nonlocal attempts
+            attempts += 1
+            return self._begin("begin", name, about)
+
+        identity = self._run("begin", attempt)
+        if attempts > 1:
+            self._abort_others(name, identity)
+        return identity
 
     def put_part(self, name: str, identity: str, number: int, content: Content, size: int) -> str:
         """See `IBucket.put_part`."""
@@ -189,12 +197,12 @@ class S3Bucket:
 
         self._run("remove", attempt)
 
-    def pending(self) -> Iterator[PendingUpload]:
+    def pending(self, name: str = "") -> Iterator[PendingUpload]:
         """See `IBucket.pending`."""
         prefix = self._url.prefix
         marker: dict[str, str] = {}
         while True:
-            page = self._run("pending", functools.partial(self._page, prefix, marker))
+            page = self._run("pending", functools.partial(self._page, prefix + name, marker))
             for it in page.get("Uploads", ()):
                 key, identity = str(it.get("Key", "")), str(it.get("UploadId", ""))
                 began = it.get("Initiated")
@@ -208,10 +216,10 @@ class S3Bucket:
                 return
             marker = following
 
-    def test(self) -> None:
+    def test(self, name: str = "") -> None:
         """See `IBucket.test`."""
         about = About("application/octet-stream", {MARK: secrets.token_hex(16)})
-        name = TEST_NAME + secrets.token_hex(8)
+        name = name or new_test_name()
 
         def attempt() -> None:
             identity = self._begin("test", name, about)
@@ -221,6 +229,14 @@ class S3Bucket:
                 self._abort("test", name, identity)
 
         self._run("test", attempt)
+
+    def _abort_others(self, name: str, identity: str) -> None:
+        """Abort what attempts to begin an upload began, of which the answers were lost."""
+        with contextlib.suppress(ObjectStoreError, OSError):  # it is found in the list later
+            others = [it.identity for it in self.pending(name) if it.name == name]
+            for other in others:
+                if other != identity:
+                    self.abort(name, other)
 
     # -- one attempt at each ------------------------------------------------------
 

@@ -105,7 +105,7 @@ class S3Store:
             self.path,
             threads,
             clock,
-            bucket.test,
+            self._test,
             classify,
             longest_interval=LONGEST_TEST_INTERVAL,
         )
@@ -201,6 +201,11 @@ class S3Store:
         if self.memory.given_up >= MOST_GIVEN_UP:
             return Busy("the storage of this server is too slow at the moment; try again later")
         return self.local.refusal()
+
+    def _test(self) -> None:
+        """Test the object store; waits for it."""
+        pending = self.pending
+        (self._bucket if pending is None else pending.bucket).test()
 
     # For incoming uploads
 
