@@ -36,6 +36,7 @@ def test_pieces(pieces: list[bytes], reads: list[tuple[int, int]]) -> None:
         plain.seek(min(position, len(body)))
         assert body.read(size) == plain.read(size)
         assert body.tell() == plain.tell()
+    assert b"".join(body.chunks()) == plain.getvalue()
     body.seek(0)
     assert body.read() == plain.getvalue()
     assert body.read(1) == b""
@@ -70,6 +71,7 @@ def test_part_of_a_file() -> None:
     body = body_of(file, 7)
     for _ in range(2):
         assert (body.read(3), body.read(100), body.read(1)) == (b"con", b"tent", b"")
+        assert b"".join(body.chunks()) == b"content"
         body.seek(0)
 
 

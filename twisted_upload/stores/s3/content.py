@@ -10,12 +10,15 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
 
 from twisted_upload.stores.s3.bucket import Buffer, Content
 
-__all__ = ["Body", "ContentFailed", "DescriptorFile", "FilePart", "Pieces", "body_of"]
+__all__ = ["CHUNK", "Body", "ContentFailed", "DescriptorFile", "FilePart", "Pieces", "body_of"]
+
+CHUNK = 256 * 1024
+"""Bytes of a file that are read at a time."""
 
 
 class ContentFailed(Exception):
@@ -72,6 +75,12 @@ class Body(io.RawIOBase):
         self._at += len(found)
         return found
 
+    def chunks(self) -> Iterator[Buffer]:
+        """Yield all of it in order, without copying what is in memory."""
+        self.seek(0)
+        while chunk := self.read(CHUNK):
+            yield chunk
+
     def _read(self, offset: int, size: int) -> bytes:
         raise NotImplementedError
 
@@ -83,6 +92,10 @@ class Pieces(Body):
         self._pieces = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
         super().__init__(sum(map(len, self._pieces)))
         self._piece, self._begin = 0, 0  # where the piece that was read last begins
+
+    def chunks(self) -> Iterator[Buffer]:
+        """See `Body.chunks`."""
+        return iter(self._pieces)
 
     def _read(self, offset: int, size: int) -> bytes:
         if offset < self._begin:

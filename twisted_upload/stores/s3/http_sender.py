@@ -24,6 +24,7 @@ from twisted_upload.stores.s3.attempts import (
     CONNECT_TIMEOUT,
     answer_timeout,
 )
+from twisted_upload.stores.s3.content import CHUNK, Body
 
 __all__ = ["MOST_IDLE", "NOT_TRUSTED", "HttpSender", "IRequest", "SendFailed"]
 
@@ -37,7 +38,6 @@ MOST_IDLE = 64
 LARGEST_ANSWER = 8 * 1024 * 1024
 """Bytes of an answer; a list of 1,000 uploads has 2 MiB at most."""
 
-_CHUNK = 256 * 1024
 # What botocore asks for before it sends a body; here, the body is sent at once.
 _NOT_SENT = {"expect", "host"}
 
@@ -104,9 +104,10 @@ class HttpSender:
         url = urlsplit(request.url)
         secure = url.scheme == "https"
         address = (url.scheme, url.hostname or "", url.port or (443 if secure else 80))
+        head = _head(request, url.netloc, size)
         connection = self._connection(address, deadline)
         try:
-            answer = connection.ask(_head(request, url.netloc, size), body, request.method)
+            answer = connection.ask(head, body, request.method)
         except BaseException as error:
             connection.close()
             if isinstance(error, (OSError, http.client.HTTPException)):
@@ -275,7 +276,7 @@ def _content(response: http.client.HTTPResponse) -> bytes:
     """Return the body of an answer."""
     parts: list[bytes] = []
     size = 0
-    while part := response.read(_CHUNK):
+    while part := response.read(CHUNK):
         parts.append(part)
         size += len(part)
         if size > LARGEST_ANSWER:
@@ -289,9 +290,11 @@ def _chunks(body: Any) -> Iterator[Any]:
     """Yield a body that is bytes or a file, from its beginning."""
     if isinstance(body, (bytes, bytearray, memoryview)):
         yield body
+    elif isinstance(body, Body):
+        yield from body.chunks()
     else:
         body.seek(0)
-        while chunk := body.read(_CHUNK):
+        while chunk := body.read(CHUNK):
             yield chunk
 
 

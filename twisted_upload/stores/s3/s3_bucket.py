@@ -46,8 +46,6 @@ from twisted_upload.stores.s3.failures import botocore_failure, obstore_failure,
 
 __all__ = ["S3Bucket"]
 
-_CHUNK = 256 * 1024
-
 _T = TypeVar("_T")
 
 
@@ -355,7 +353,7 @@ class _Part(NamedTuple):
     @classmethod
     def of(cls, number: int, body: Body) -> _Part:
         value = 0
-        while chunk := body.read(_CHUNK):
+        for chunk in body.chunks():
             value = zlib.crc32(chunk, value)
         body.seek(0)
         return cls(number, body, base64.b64encode(value.to_bytes(4, "big")).decode())
