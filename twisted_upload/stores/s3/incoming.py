@@ -2,8 +2,9 @@
 One upload into an object store, as seen from the reactor's thread.
 
 It collects one part while at most two others are sent: while one is on its way, the other is
-hashed and signed.  When all are full, its producer is paused.  What is collected is in
-memory, or in a file on the disk of this node (`twisted_upload.stores.s3.part`).
+hashed and signed.  When half of the next one is there, its producer is paused.  What is
+collected is in memory, or in a file on the disk of this node
+(`twisted_upload.stores.s3.part`).
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class S3Incoming:
             self._divide(data)
         else:
             self._part.add(data)
-            if self._part.file is None:
+            if self._part.file is None and not self._sending:
                 return
         self._go_on()
 
@@ -394,7 +395,9 @@ class S3Incoming:
     def _pace(self) -> None:
         """Pause the producer while it is ahead of what is done with its bytes."""
         part = self._part
-        ahead = bool(self._later)
+        # Half a part is enough to go on with when another one has been sent.
+        ahead = len(self._sending) == MOST_SENT and 2 * part.size >= part.most
+        ahead = ahead or bool(self._later)
         if part.file is not None and part.held:
             ahead = ahead or part.held >= SPILL or self._store.memory.is_crowded
         if ahead != self._paused and self._producer is not None:
