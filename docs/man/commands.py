@@ -35,6 +35,18 @@ DATE = "2026-11-27"
 """When the text of the manual pages was last changed."""
 
 
+_VARIABLES = [
+    ("TWISTED_UPLOAD_TO", "Used if --to is not given."),
+    ("TWISTED_UPLOAD_TOKEN", "The token to send (HTTP only)."),
+    ("TWISTED_UPLOAD_TOKEN_FILE", "Used if --token-file is not given."),
+    ("TWISTED_UPLOAD_CACERT", "Used if --cacert is not given."),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "Set by systemd; the credential twisted-upload-token is the token to send.",
+    ),
+]
+
+
 def _command_options(command: click.Command) -> Iterator[tuple[str, str]]:
     for option, names, value in command_options(command):
         default = f" The default is {option.default}." if option.show_default else ""
@@ -85,14 +97,33 @@ def twisted_upload(name: str) -> str:
             ("EXIT STATUS", item_list(statuses)),
             (
                 "ENVIRONMENT",
-                item_list([("TWISTED_UPLOAD_TO", "Used if --to is not given.")]),
+                item_list(_VARIABLES),
+            ),
+            (
+                "FILES",
+                item_list(
+                    [
+                        (
+                            "~/.config/twisted-upload.toml",
+                            "Defaults of the user: to, token-file, cacert. The command line and"
+                            " the environment precede it. Its token is only sent to its server.",
+                        ),
+                        (
+                            "~/.local/state/twisted-upload/",
+                            "Uploads over HTTP that were interrupted; the next command that sends"
+                            " the same file to the same server continues them.",
+                        ),
+                    ]
+                ),
             ),
             (
                 "EXAMPLES",
                 verbatim(
                     "twisted-upload photo.jpg notes.pdf --to server\n"
-                    "tar c project | twisted-upload - --to [2001:db8::7]:6666\n"
-                    "twisted-upload *.jpg --to server -j 4 --retry 5 --json"
+                    "twisted-upload -r photos --to https://upload.example/ --token-file token\n"
+                    "twisted-upload --tar project --exclude .git/ --to tls://server\n"
+                    "tar cz project | twisted-upload - --name project.tgz --to http://server:8080/\n"
+                    "twisted-upload *.jpg --to server -j 4 --retry 10m --limit-rate 5M --json"
                 ),
             ),
             (
@@ -201,16 +232,17 @@ def twisted_upload_ping(name: str) -> str:
         "check whether an upload server answers",
         date=DATE,
         parts=[
-            ("SYNOPSIS", synopsis("twisted-upload ping", "[OPTION]... [HOST[:PORT]]")),
+            ("SYNOPSIS", synopsis("twisted-upload ping", "[OPTION]... [WHERE]")),
             ("DESCRIPTION", paragraphs(_help(ping))),
             ("OPTIONS", item_list(_command_options(ping))),
             ("EXIT STATUS", item_list(statuses)),
-            ("ENVIRONMENT", item_list([("TWISTED_UPLOAD_TO", "Used if HOST is not given.")])),
+            ("ENVIRONMENT", item_list(_VARIABLES)),
             (
                 "EXAMPLES",
                 verbatim(
                     "twisted-upload ping server\n"
-                    "twisted-upload ping server:6667 --tls --json | jq .ready"
+                    "twisted-upload ping --to https://upload.example/ --token-file token --send\n"
+                    "twisted-upload ping --to tls://server --json | jq .certificate_expires"
                 ),
             ),
             ("SEE ALSO", paragraphs("twisted-upload(1), twistd-upload(8)")),

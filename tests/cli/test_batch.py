@@ -19,6 +19,7 @@ from twisted_upload.cli.batch import Batch, Retries
 from twisted_upload.cli.items import STDIN, FileSource, Item, StdinSource, open_stdin
 from twisted_upload.cli.results import Effort, Result, exit_status
 from twisted_upload.cli.streams import ExitStatus
+from twisted_upload.client.attempts import Attempt, OnAttempt
 from twisted_upload.errors import (
     AnswerTimedOut,
     Busy,
@@ -50,8 +51,14 @@ class Sender:
         self.in_progress: list[tuple[Deferred[Receipt], Callable[[int, int | None], object]]] = []
 
     def __call__(
-        self, source: Any, *, name: str | None, progress: Callable[[int, int | None], object]
+        self,
+        source: Any,
+        *,
+        name: str | None,
+        progress: Callable[[int, int | None], object],
+        on_attempt: OnAttempt,
     ) -> Deferred[Receipt]:
+        self.on_attempt = on_attempt
         self.sent.append(source)
         upload: Deferred[Receipt] = Deferred()
         self.in_progress.append((upload, progress))
@@ -90,7 +97,7 @@ class Notes:
     def progress(self, index: int, sent: int, total: int | None) -> None:
         self.progress_.append((index, sent, total))
 
-    def retrying(self, result: Result, delay: float, limit: int) -> None:
+    def retrying(self, result: Result, delay: float, limit: int | None) -> None:
         self.delays.append(delay)
 
     def ended(self, result: Result) -> None:
@@ -133,7 +140,7 @@ class Running:
 
 
 def _certain(limit: int, *, unknown: bool = False) -> Retries:
-    return Retries(limit, unknown, 1.0, random=lambda: 1.0)
+    return Retries(limit, None, unknown, 1.0, random=lambda: 1.0)
 
 
 @pytest.fixture
@@ -298,6 +305,30 @@ def test_back_off(file: str) -> None:
     running.send.fail(Busy("still"))
     assert running.notes.delays == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert (running.result.error, running.result.effort.attempts) == ("still", 10)
+
+
+def test_time_limit(file: str) -> None:
+    """With a time, it is retried until that has passed."""
+    retries = Retries(None, 5.0, delay=1.0, random=lambda: 1.0)
+    running = Running(file, retries=retries)
+    for _ in range(2):
+        running.send.fail(Busy())
+        running.clock.advance(4)
+    running.send.fail(Busy("still"))
+    assert running.notes.delays == [1, 2]
+    assert (running.result.error, running.result.effort.attempts) == ("still", 3)
+
+
+def test_upload_that_goes_on_by_itself(file: str) -> None:
+    """What an upload tells of its attempts is shown, and counted."""
+    running = Running(file)
+    running.send.on_attempt(Attempt(1, 0))
+    running.send.progress(5, 5)
+    running.send.on_attempt(Attempt(1, 3, UploadInterrupted("broken"), 1.5))
+    running.send.on_attempt(Attempt(2, 3))
+    assert running.notes.delays == [1.5]
+    running.send.store()
+    assert running.result.effort == Effort(0.0, 2, 3)
 
 
 def test_jitter() -> None:

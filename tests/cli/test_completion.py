@@ -23,7 +23,7 @@ from tests.support.daemon import PATIENCE, deadly
 SCRIPTS = sysconfig.get_path("scripts")
 
 ASKED = [
-    ("--t", {"--to", "--tls", "--tar"}),
+    ("--t", {"--to", "--tls", "--tar", "--token-file"}),
     ("--retry", {"--retry", "--retry-unknown", "--retry-delay"}),
     ("photo.jpg --js", {"--json"}),
     ("pho", {"photo.jpg"}),
@@ -32,6 +32,8 @@ ASKED = [
     ("lo", {"log", "logo.png"}),
     ("photo.jpg lo", {"logo.png"}),
     ("--cacert pho", {"photo.jpg"}),
+    ("--token-file pho", {"photo.jpg"}),
+    ("ping --se", {"--send"}),
     ("log --s", {"--since"}),
     ("log --outcome ", {"stored", "refused", "aborted"}),
     ("log --outcome stored --code no", {"not-allowed", "not-found", "no-space"}),

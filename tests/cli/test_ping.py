@@ -34,7 +34,7 @@ def unused() -> str:
 
 
 async def test_ready() -> None:
-    """For a working server, ping prints one line that says what was done: status 0."""
+    """For a working server, ping prints each step, and a line that says what was done."""
     async with open_frontend() as frontend:
         where = "{}:{}".format(*frontend.address)
         asked = await ping(where)
@@ -43,11 +43,25 @@ async def test_ready() -> None:
         await frontend.is_quiet()
         assert (frontend.stored, frontend.log.kinds) == ([], [])
     assert (asked.status, asked.err) == (0, "")
-    assert asked.out.startswith(f"{where} is ready: it answered in ")
-    assert asked.out.endswith(" (nothing was sent, nothing was stored)\n")
+    *steps, last = asked.lines
+    assert steps == [f"connection: to {where}", "server: raw TCP"]
+    assert last.startswith(f"{where} is ready: it answered in ")
+    assert last.endswith(" (nothing was sent, nothing was stored)")
     (result,) = as_json.objects
     assert result.pop("seconds") >= 0
-    assert result == {"to": where, "ready": True, "code": None, "error": None}
+    assert result == {
+        "to": where,
+        "ready": True,
+        "code": None,
+        "error": None,
+        "addresses": None,
+        "peer": where,
+        "tls_version": None,
+        "certificate_expires": None,
+        "server": "raw",
+        "tus": None,
+        "stored_as": None,
+    }
     assert (quiet.status, quiet.out, quiet.err) == (0, "", "")
 
 
@@ -70,7 +84,8 @@ async def test_store_that_refuses() -> None:
         asked = await ping(where)
         await frontend.is_quiet()
         assert frontend.log.kinds == []
-    assert (refused.status, refused.out, asked.status) == (4, "", 0)
+    assert (refused.status, asked.status) == (4, 0)
+    assert refused.lines == [f"connection: to {where}", "server: raw TCP"]
     assert refused.errors[0].startswith(f"{where} is not ready: store-error: ")
 
 
@@ -80,7 +95,7 @@ async def test_not_ready(refusal: type[UploadRefused]) -> None:
     async with serving(Server(*[refused_answer(refusal("because"))] * 2)) as port:
         asked = await ping(f"127.0.0.1:{port}")
         as_json = await ping(f"127.0.0.1:{port}", "--json", "-q")
-    assert (asked.status, asked.out) == (4, "")
+    assert (asked.status, len(asked.lines)) == (4, 2)
     assert asked.errors == [f"127.0.0.1:{port} is not ready: {refusal.code}: because"]
     assert (as_json.status, as_json.err) == (4, "")
     assert (as_json.objects[0]["ready"], as_json.objects[0]["code"]) == (False, refusal.code)
@@ -101,7 +116,7 @@ async def test_other_protocols() -> None:
         silent = await ping(f"127.0.0.1:{port}")
         accepting = await ping(f"127.0.0.1:{port}")
     assert ssh.err.endswith(' success nor failure: "SSH-2.0-x"\n')
-    assert silent.err.endswith("; if it expects TLS, try --tls\n")
+    assert "; if it expects TLS, try --tls; if it is an HTTP server, write http://" in silent.err
     assert (ssh.status, silent.status, accepting.status) == (6, 6, 0)
 
 
@@ -164,7 +179,7 @@ async def test_tls(tmp_path: Path) -> None:
         plain = await ping(where)
     assert (trusted.status, untrusted.status, plain.status) == (0, 3, 6)
     assert untrusted.err.endswith("--cacert FILE\n")
-    assert plain.err.endswith("; if it expects TLS, try --tls\n")
+    assert "; if it expects TLS, try --tls" in plain.err
 
 
 async def test_server_without_tls() -> None:
@@ -186,7 +201,11 @@ async def test_server_without_tls() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["server:x"], "HOST"),
+        (["server:x"], "WHERE"),
+        (["--to", "server:x"], "--to"),
+        (["a", "--to", "b"], "--to"),
+        (["http://a", "--tls"], "--tls"),
+        (["a", "--token-file", "b"], "--token-file"),
         (["a", "b"], "b"),
         (["--timeout=soon"], "--timeout"),
         (["--cacert=/no/such.pem"], "--cacert"),
@@ -222,6 +241,6 @@ async def test_output() -> None:
 async def test_help() -> None:
     """The help explains what ping does, and what each status means."""
     helped = await ping("--help")
-    assert helped.out.startswith("Usage: twisted-upload ping [OPTIONS] [HOST[:PORT]]\n")
-    for word in ("sends nothing", "--allow-empty", "--timeout", "--tls", "--json", "124", "130"):
+    assert helped.out.startswith("Usage: twisted-upload ping [OPTIONS] [WHERE]\n")
+    for word in ("sends no file", "--allow-empty", "--timeout", "--tls", "--json", "124", "130"):
         assert word in helped.out

@@ -4,18 +4,11 @@ A limit on the rate of all sources together.
 
 from __future__ import annotations
 
-import os
 import threading
-from pathlib import Path
 
 import pytest
 
-from tests.support.frontends import open_frontend
-from tests.support.processes import open_descriptors
-from twisted_upload import upload
-from twisted_upload.client.rate_limit import LimitedFile, LimitedPipe, RateLimit
-from twisted_upload.client.tar_stream import TarStream
-from twisted_upload.errors import SourceChanged, SourceFailed
+from twisted_upload.client.rate_limit import RateLimit
 
 
 class Time:
@@ -80,60 +73,3 @@ def test_threads() -> None:
         thread.join(30)
     assert len(time.slept) == 2000
     assert limit._free_from >= 5.0 + 2000 / 1_000_000 - 1e-6
-
-
-async def test_upload(tmp_path: Path) -> None:
-    """A file, a pipe, an open file and an archive are sent whole."""
-    path = tmp_path / "a"
-    path.write_bytes(content := os.urandom(300_000))
-    _, limit = limited(10**9)
-    read, write = os.pipe()
-    os.write(write, b"piped")
-    os.close(write)
-    async with open_frontend() as frontend:
-        with LimitedFile(str(path), limit) as whole:
-            await upload(whole, frontend.endpoint)
-        with path.open("rb", 0) as file:
-            file.seek(100)
-            rest = LimitedFile(file, limit)
-            await upload(rest, frontend.endpoint)
-            assert rest.seek(0) == rest.tell() == 0
-            assert rest.read(50) == content[100:150]
-        with os.fdopen(read, "rb", 0) as pipe:
-            await upload(LimitedPipe(pipe, limit), frontend.endpoint)  # type: ignore[arg-type]
-        await upload(LimitedFile(TarStream([]), limit), frontend.endpoint)
-        assert frontend.stored == [content, content[100:], b"piped", bytes(10240)]
-    assert open_descriptors(tmp_path) == []
-
-
-async def test_pipe_that_does_not_block() -> None:
-    """No data yet in a pipe is not its end."""
-    _, limit = limited(10**9)
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    with os.fdopen(read, "rb", 0) as pipe, os.fdopen(write, "wb", 0) as writer:
-        async with open_frontend() as frontend:
-            sending = upload(LimitedPipe(pipe, limit), frontend.endpoint)  # type: ignore[arg-type]
-            await frontend.has_received(0)
-            writer.write(b"late")
-            await frontend.has_received(4)
-            writer.close()
-            await sending
-            assert frontend.stored == [b"late"]
-
-
-def test_changed(tmp_path: Path) -> None:
-    """A file that has changed when its end is reached is noticed."""
-    path = tmp_path / "a"
-    path.write_bytes(bytes(1000))
-    file = LimitedFile(str(path), limited(10**9)[1])
-    assert len(file.read()) == 1000
-    os.utime(path, (1, 1))
-    with pytest.raises(SourceChanged):
-        file.read()
-
-
-def test_missing(tmp_path: Path) -> None:
-    """A file that cannot be opened is a source that cannot be read."""
-    with pytest.raises(SourceFailed, match="No such file"):
-        LimitedFile(str(tmp_path / "gone"), limited(1)[1])

@@ -363,7 +363,9 @@ def spans(text: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", TEXTS)
 def test_names(name: str) -> None:
     """Each option, command, variable, metric, module and file that a page names exists."""
-    variables = {it.variable for it in (*OPTIONS, CONFIG)} | {"TWISTED_UPLOAD_TO"}
+    variables = {it.variable for it in (*OPTIONS, CONFIG)} | {
+        f"TWISTED_UPLOAD_{name}" for name in ("TO", "TOKEN", "TOKEN_FILE", "CACERT")
+    }
     metrics = {metric.name for metric in METRICS}
     everything = DAEMON | TWISTD | set().union(*OURS.values()) | FOREIGN
     for span in spans(TEXTS[name]):

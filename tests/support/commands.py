@@ -93,9 +93,12 @@ def start_process(
     terminal: bool = False,
     cwd: Path | None = None,
 ) -> Process:
-    without = ("TWISTED_UPLOAD_TO", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM")
-    environment = {name: value for name, value in os.environ.items() if name not in without}
+    without = ("TWISTED_UPLOAD_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(without)
+    }
     environment |= {
+        "XDG_CONFIG_HOME": os.devnull,  # not the defaults of who runs the tests
         "PYTHONUTF8": "1",
         "TERM": "xterm-256color",
         "COLUMNS": str(COLUMNS),

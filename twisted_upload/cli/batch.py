@@ -21,6 +21,7 @@ from twisted_upload.cli.results import (
     in_doubt,
     stored_result,
 )
+from twisted_upload.client.attempts import Attempt, OnAttempt
 from twisted_upload.errors import OutcomeUnknown, UploadRefused
 from twisted_upload.interfaces import Receipt
 
@@ -34,7 +35,8 @@ class Retries:
     """
     How often to retry, and when.
 
-    :ivar limit: attempts after the first.
+    :ivar limit: attempts after the first; `None` for any number.
+    :ivar seconds: for which to retry; `None` for any time.
     :ivar unknown: whether to retry even if the file may already be stored.
     :ivar delay: approximate seconds before the first retry; each further delay is twice
         as long, up to a minute.
@@ -42,10 +44,17 @@ class Retries:
         together do not return together.
     """
 
-    limit: int = 0
+    limit: int | None = 0
+    seconds: float | None = None
     unknown: bool = False
     delay: float = 1.0
     random: Callable[[], float] = random.random
+
+    def allow(self, attempts: int, seconds: float) -> bool:
+        """Return whether to retry after this many attempts, in this many seconds."""
+        if self.limit is not None and attempts > self.limit:
+            return False
+        return self.seconds is None or seconds < self.seconds
 
     def wait(self, attempts: int) -> float:
         """Return how many seconds to wait after this many attempts."""
@@ -62,8 +71,11 @@ class Watcher(Protocol):
     def progress(self, index: int, sent: int, total: int | None) -> None:
         """This many bytes of it have been sent; if both are equal, only the answer is missing."""
 
-    def retrying(self, result: Result, delay: float, limit: int) -> None:
-        """It failed with this result, and will be retried in so many seconds."""
+    def retrying(self, result: Result, delay: float, limit: int | None) -> None:
+        """
+        It failed with this result, and will be retried in so many seconds, at most so many
+        times in all.
+        """
 
     def ended(self, result: Result) -> None:
         """This is its final result."""
@@ -73,7 +85,12 @@ class Send(Protocol):
     """`twisted_upload.upload`, with everything that is the same for all files already given."""
 
     def __call__(
-        self, source: Any, *, name: str | None, progress: Callable[[int, int | None], object]
+        self,
+        source: Any,
+        *,
+        name: str | None,
+        progress: Callable[[int, int | None], object],
+        on_attempt: OnAttempt,
     ) -> Deferred[Receipt]:
         """Send one file."""
 
@@ -146,48 +163,39 @@ class Batch:
         :param doubtful: collects the attempts before the last that may have stored the
             file.
         """
-        began = self._clock.seconds()
-        attempts = 0
-        connected = all_sent = False
-
-        def progress(sent: int, total: int | None) -> None:
-            nonlocal connected, all_sent
-            connected = True
-            all_sent = sent == total
-            self._watcher.progress(index, sent, total)
-
-        def effort() -> Effort:
-            return Effort(self._clock.seconds() - began, attempts)
-
+        sending = _Sending(self._clock, self._watcher, index, item)
         while True:
-            attempts += 1
-            connected = all_sent = False
+            sending.begin()
             try:
-                source = item.source.open()
-                receipt = await self._send(source, name=item.name, progress=progress)
+                receipt = await self._send(
+                    item.source.open(),
+                    name=item.name,
+                    progress=sending.progress,
+                    on_attempt=sending.on_attempt,
+                )
             except Exception as error:
                 # If cancelled during name resolution, Twisted reports that the name does not exist.
                 if self._signal and not isinstance(error, UploadRefused):
-                    return self._cancelled(index, item, effort(), all_sent=all_sent)
-                result = failed_result(index, item, error, effort(), all_sent=all_sent)
+                    return self._cancelled(index, item, sending.effort, all_sent=sending.all_sent)
+                result = sending.failed(error)
                 # A pipe can be read only once: what was sent over a connection is gone.
-                if not self._worth_repeating(error, attempts) or (
-                    connected and not item.source.can_be_read_again()
+                if not self._worth_repeating(error, sending.effort) or (
+                    sending.connected and not item.source.can_be_read_again()
                 ):
                     return result
             else:
-                return stored_result(index, item, receipt, effort())
+                return stored_result(index, item, receipt, sending.effort)
             if result.outcome == "unknown":
                 doubtful.append(result)
-            delay = self._retries.wait(attempts)
+            delay = self._retries.wait(sending.effort.attempts)
             self._watcher.retrying(result, delay, self._retries.limit)
             try:
                 await deferLater(self._clock, delay)
             except CancelledError:
-                return self._cancelled(index, item, effort())
+                return self._cancelled(index, item, sending.effort)
 
-    def _worth_repeating(self, error: Exception, attempts: int) -> bool:
-        if self._signal or attempts > self._retries.limit:
+    def _worth_repeating(self, error: Exception, effort: Effort) -> bool:
+        if self._signal or not self._retries.allow(effort.attempts, effort.seconds):
             return False
         if isinstance(error, OutcomeUnknown):
             return self._retries.unknown
@@ -197,3 +205,52 @@ class Batch:
         self, index: int, item: Item, effort: Effort, *, all_sent: bool = False
     ) -> Result:
         return cancelled_result(index, item, self._signal, effort, all_sent=all_sent)
+
+
+class _Sending:
+    """
+    What is known of the attempts to send one item.
+
+    :ivar connected: whether the current attempt has a connection.
+    :ivar all_sent: whether only the answer is missing.
+    """
+
+    def __init__(self, clock: IReactorTime, watcher: Watcher, index: int, item: Item) -> None:
+        self.connected = self.all_sent = False
+        self._clock = clock
+        self._watcher = watcher
+        self._index = index
+        self._item = item
+        self._began = clock.seconds()
+        self._attempts = 0
+        self._resumed = 0
+
+    @property
+    def effort(self) -> Effort:
+        """What has been done so far."""
+        return Effort(self._clock.seconds() - self._began, self._attempts, self._resumed)
+
+    def begin(self) -> None:
+        """Begin an attempt."""
+        self._attempts += 1
+        self.connected = self.all_sent = False
+
+    def progress(self, sent: int, total: int | None) -> None:
+        """Note how much has been sent."""
+        self.connected = True
+        self.all_sent = sent == total
+        self._watcher.progress(self._index, sent, total)
+
+    def on_attempt(self, attempt: Attempt) -> None:
+        """Note what an upload that goes on by itself tells."""
+        self._attempts = attempt.number
+        if attempt.error is None:
+            self._resumed = attempt.offset
+            return
+        self.connected = self.all_sent = False
+        self._watcher.retrying(self.failed(attempt.error), attempt.delay, None)
+        self._attempts += 1  # the next one is told when it begins to send, not if it fails before
+
+    def failed(self, error: Exception) -> Result:
+        """Return the result of an attempt that failed."""
+        return failed_result(self._index, self._item, error, self.effort, all_sent=self.all_sent)

@@ -23,6 +23,7 @@ class Display:
 
     :param items: what is sent.
     :param where: where to, for people.
+    :param resumes: whether an interrupted upload goes on when it is sent again.
     :param answer: the answer of success; with it, a line repeats the answer of the server
         instead of saying in English what has happened.
     :param sha256: whether a line also says the SHA-256 of what is stored.
@@ -38,6 +39,7 @@ class Display:
         *,
         items: Sequence[Item],
         where: str,
+        resumes: bool = False,
         answer: str | None = None,
         sha256: bool = False,
         as_json: bool = False,
@@ -48,6 +50,7 @@ class Display:
         self._err = err
         self._items = items
         self._where = printable(where)
+        self._resumes = resumes
         self._answer = answer
         self._sha256 = sha256
         self._as_json = as_json
@@ -68,15 +71,13 @@ class Display:
             note = WAITING_FOR_ANSWER if sent == total else None
             self._bars.set(index, sent, total, note)
 
-    def retrying(self, result: Result, delay: float, limit: int) -> None:
+    def retrying(self, result: Result, delay: float, limit: int | None) -> None:
         """Report that a file will be retried."""
         if self._bars is not None:
             self._bars.set(result.index, 0, None, WAITING_TO_RETRY)
         if not self._quiet:
-            self.say(
-                f"{self._about(result)}; retrying in {format_duration(delay)}"
-                f" ({result.effort.attempts} of {limit})"
-            )
+            text = f"{self._about(result)}; retrying in {format_duration(delay)}"
+            self.say(text if limit is None else f"{text} ({result.effort.attempts} of {limit})")
 
     def ended(self, result: Result) -> None:
         """Report the result of a file."""
@@ -133,7 +134,10 @@ class Display:
         unknown = [_name(result.file) for result in results if result.outcome == "unknown"]
         if unknown:
             parts.append(f"may or may not be stored: {', '.join(unknown)}")
-        self.say(f"interrupted: {'; '.join(parts) or 'nothing stored'}")
+        text = f"interrupted: {'; '.join(parts) or 'nothing stored'}"
+        if self._resumes and any(result.cancelled for result in results):
+            text += "; the same command goes on where it stopped"
+        self.say(text)
 
     def close(self) -> None:
         """Restore the terminal."""

@@ -9,9 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, cast
 
-from twisted_upload.client.content import NamedPipe
-from twisted_upload.client.rate_limit import LimitedFile, LimitedPipe, RateLimit
-from twisted_upload.client.sized import SizedSource
 from twisted_upload.client.tar_stream import TarStream
 from twisted_upload.errors import SourceFailed
 
@@ -63,39 +60,19 @@ class Item:
 
 
 class FileSource:
-    """
-    A file given by name; opened again for each attempt.
+    """A file given by name; opened again for each attempt."""
 
-    :param limit: at which rate it is read.
-    """
-
-    def __init__(self, path: str, limit: RateLimit | None = None) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._limit = limit
-        self._opened: Any = None
 
-    def open(self) -> Any:
+    def open(self) -> str:
         """See `Source.open`."""
-        self.close()
-        try:
-            mode = os.stat(self._path).st_mode
-        except (OSError, ValueError):
-            return self._path  # reported by what opens it
-        if stat.S_ISDIR(mode):
+        if os.path.isdir(self._path):
             raise SourceFailed("it is a directory: -r sends its files, --tar sends it as one")
-        if self._limit is None:
-            return self._path
-        if stat.S_ISREG(mode):
-            self._opened = LimitedFile(self._path, self._limit)
-            return self._opened
-        self._opened = NamedPipe(self._path)
-        return LimitedPipe(self._opened, self._limit)
+        return self._path
 
     def close(self) -> None:
-        """See `Source.close`."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        """Do nothing: what opens the path closes it."""
 
     def can_be_read_again(self) -> bool:
         """See `Source.can_be_read_again`."""
@@ -112,13 +89,12 @@ class StdinSource:
     :param opener: returns it; raises `SourceFailed`.
     """
 
-    def __init__(self, opener: Callable[[], BinaryIO], limit: RateLimit | None = None) -> None:
+    def __init__(self, opener: Callable[[], BinaryIO]) -> None:
         self._opener = opener
-        self._limit = limit
         self._file: BinaryIO | None = None
         self._start: int | None = None
 
-    def open(self) -> Any:
+    def open(self) -> BinaryIO:
         """See `Source.open`."""
         if self._file is None:
             self._file = self._opener()
@@ -126,11 +102,7 @@ class StdinSource:
                 self._start = self._file.tell()
         elif self._start is not None:
             self._file.seek(self._start)
-        if self._limit is None:
-            return self._file
-        if self._start is not None:
-            return LimitedFile(self._file, self._limit)
-        return LimitedPipe(self._file, self._limit)
+        return self._file
 
     def close(self) -> None:
         """Leave it open: it belongs to the process."""
@@ -143,17 +115,14 @@ class StdinSource:
 class ArchiveSource:
     """Files and folders as one archive; its files are opened again for each attempt."""
 
-    def __init__(self, archive: TarStream, limit: RateLimit | None = None) -> None:
+    def __init__(self, archive: TarStream) -> None:
         self._archive = archive
-        self._limit = limit
-        self._opened: SizedSource | None = None
+        self._opened: TarStream | None = None
 
-    def open(self) -> Any:
+    def open(self) -> TarStream:
         """See `Source.open`."""
         self.close()
         self._opened = self._archive.again()
-        if self._limit is not None:
-            self._opened = LimitedFile(self._opened, self._limit)
         return self._opened
 
     def close(self) -> None:

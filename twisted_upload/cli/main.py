@@ -20,19 +20,22 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from twisted_upload.cli.common_options import (
-    DEFAULT_DESTINATION,
-    DESTINATION_VARIABLE,
     Options,
+    Patience,
     answer_option,
     cacert_option,
     duration_option,
+    server_of,
     tls_option,
+    to_option,
+    token_file_option,
+    token_of,
     understood,
 )
-from twisted_upload.cli.destination import parse_destination
 from twisted_upload.cli.interrupts import Interrupts
 from twisted_upload.cli.patterns import parse_pattern
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Output, Streams
+from twisted_upload.client.targets import Target
 from twisted_upload.core.garbage import Importing
 from twisted_upload.core.text import parse_size, printable
 from twisted_upload.version import VERSION
@@ -52,10 +55,19 @@ Exit status:
   {ExitStatus.INTERRUPTED}  interrupted (143 by SIGTERM); a line says what was stored
 
 \b
+Examples:
+  twisted-upload photo.jpg notes.pdf --to server
+  twisted-upload -r photos --to https://upload.example/ --token-file token
+  twisted-upload --tar project --exclude .git/ --to tls://server
+  tar cz project | twisted-upload - --name project.tgz --to http://server:8080/
+  twisted-upload *.jpg --to server -j 4 --retry 10m --limit-rate 5M
+
+\b
 If the first word is invite, log, ping, serve, token or watch, it is a command: invite
-makes links for people to upload, log reads a journal of uploads, ping checks that a server
-answers, serve runs the server, token manages tokens, watch sends the files of a folder as
-they come. See twisted-upload log --help. To send a file of that name, write ./log.
+makes links for people to upload, log reads a journal of uploads, ping checks that a
+server answers, serve runs the server, token manages tokens, watch sends the files of a
+folder as they come. See twisted-upload log --help. To send a file of that name, write
+./log.
 
 \b
 Durations are seconds, or 500ms, 30s, 5m, 2h; 0 means no limit.
@@ -163,18 +175,10 @@ def _complete_file(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.UNPROCESSED, callback=_files,
     shell_complete=_complete_file,
 )  # fmt: skip
-@click.option(
-    "--to",
-    metavar="HOST[:PORT]",
-    callback=understood(parse_destination),
-    default=DEFAULT_DESTINATION,
-    envvar=DESTINATION_VARIABLE,
-    help="Server to send to: a name, an address ([::1]:6666 for IPv6), or a client endpoint"
-    " such as tls:server:6667 or unix:/run/upload.sock.  [env var: TWISTED_UPLOAD_TO; default:"
-    " localhost:6666]",
-)
+@to_option()
 @tls_option
 @cacert_option
+@token_file_option
 @click.option(
     "-r", "--recursive", is_flag=True,
     help="Send the files in folders too, one by one. Symbolic links and special files in them are"
@@ -211,9 +215,14 @@ def _complete_file(
     help="Send up to N files at the same time.",
 )  # fmt: skip
 @click.option(
-    "--retry", metavar="N", type=click.IntRange(0), default=0, show_default=True,
-    help="Retry up to N times if that is safe: the file was certainly not stored, and the failure"
-    " may be temporary.",
+    "--label", metavar="TEXT", default="",
+    help="What the files are for; the server uses it unless the token has a label (HTTP only).",
+)  # fmt: skip
+@click.option(
+    "--retry", metavar="N|DURATION", callback=understood(Patience.parse),
+    help="Retry up to N times, or for so long without progress (as in 10m), if that is safe: the"
+    " file was certainly not stored, and the failure may be temporary. Over HTTP it goes on where"
+    " it stopped, and the default is 60s; otherwise it is 0.",
 )  # fmt: skip
 @click.option(
     "--retry-unknown", is_flag=True,
@@ -255,14 +264,20 @@ def _complete_file(
     help="Print only errors; with --json, only the objects.",
 )  # fmt: skip
 @click.version_option(VERSION, message=f"{PROGRAM} %(version)s")
-def program(**values: Any) -> Options:
+def program(
+    *, to: Target, tls: bool, cacert: str | None, token_file: str | None, **values: Any
+) -> Options:
     """
     Send files to an upload server (twistd upload).
 
-    FILE - is standard input. When the answer is shown, the file is complete and on
-    the server's disk.
+    FILE - is standard input. When a file is said to be stored, it is complete and on the
+    server's disk. Over HTTP, an upload that breaks continues where it stopped, also with
+    the next command.
     """
-    return Options(**values)
+    to = server_of(to, cacert, tls=tls)
+    if values["retry"] is None:
+        values["retry"] = Patience(seconds=None if to.is_http else 0.0)
+    return Options(to=to, token=token_of(to, token_file), **values)
 
 
 def _send(options: Options, streams: Streams) -> int:

@@ -18,7 +18,6 @@ from twisted_upload.cli.items import (
     open_stdin,
 )
 from twisted_upload.cli.patterns import Patterns
-from twisted_upload.client.rate_limit import RateLimit
 from twisted_upload.client.tar_stream import Member, TarStream
 
 __all__ = ["Plan", "make_plan"]
@@ -54,14 +53,13 @@ class Plan:
 class _Planner:
     files: Sequence[str]
     patterns: Patterns
-    limit: RateLimit | None
     check: Callable[[], object]
     plan: Plan = field(default_factory=Plan)
 
     def each_file(self, *, recursive: bool, name: str | None) -> None:
         for file in self.files:
             if file == STDIN:
-                source = StdinSource(open_stdin, self.limit)
+                source = StdinSource(open_stdin)
                 self.plan.items.append(Item(file, name, None, source))
             elif recursive and os.path.isdir(file):
                 self._files_in(file)
@@ -75,13 +73,13 @@ class _Planner:
             size = status.st_size if stat.S_ISREG(status.st_mode) else None
         except (OSError, ValueError):
             pass  # reported when it is opened
-        self.plan.items.append(Item(path, name, size, FileSource(path, self.limit)))
+        self.plan.items.append(Item(path, name, size, FileSource(path)))
 
     def _files_in(self, folder: str) -> None:
         for entry in entries(folder, self.patterns, everything=False):
             self.check()
             if isinstance(entry, Found):
-                source = FileSource(entry.path, self.limit)
+                source = FileSource(entry.path)
                 item = Item(entry.path, entry.name, entry.status.st_size, source)
             elif entry.is_error:
                 item = Item(entry.path, None, None, FailedSource(entry.why))
@@ -116,7 +114,7 @@ class _Planner:
             self.plan.items.append(Item(name, name, None, FailedSource(failed)))
         else:
             stream = TarStream(members.values())
-            source = ArchiveSource(stream, self.limit)
+            source = ArchiveSource(stream)
             self.plan.items.append(Item(name, name, stream.size, source))
 
 
@@ -127,7 +125,6 @@ def make_plan(
     archive: bool = False,
     name: str | None = None,
     patterns: Patterns | None = None,
-    limit: RateLimit | None = None,
     check: Callable[[], object] = lambda: None,
 ) -> Plan:
     """
@@ -138,11 +135,10 @@ def make_plan(
     :param archive: send all as one tar archive.
     :param name: sent along instead of the name of the only file.
     :param patterns: which files in folders.
-    :param limit: the rate at which all are read together.
     :param check: called now and then; may raise.
     :raises ValueError: it cannot be sent in that way.
     """
-    planner = _Planner(files, patterns or Patterns(), limit, check)
+    planner = _Planner(files, patterns or Patterns(), check)
     if archive:
         planner.archive(name)
     else:

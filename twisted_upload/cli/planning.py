@@ -10,7 +10,6 @@ from twisted_upload.cli.common_options import Options
 from twisted_upload.cli.patterns import Patterns
 from twisted_upload.cli.plan import Plan, make_plan
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
-from twisted_upload.client.rate_limit import RateLimit
 from twisted_upload.core.text import counted, format_size, printable
 
 __all__ = ["plan_of", "show_plan"]
@@ -23,6 +22,8 @@ def plan_of(options: Options, streams: Streams) -> Plan:
     :raises click.UsageError: the options do not fit together.
     :raises KeyboardInterrupt: the user has interrupted it.
     """
+    if options.limit_rate and options.to.scheme == "endpoint":
+        raise click.UsageError(f"--limit-rate does not work with the endpoint {options.to}")
     if options.recursive and options.tar:
         raise click.UsageError("--recursive and --tar exclude each other")
     if (options.include or options.exclude) and not (options.recursive or options.tar):
@@ -43,7 +44,6 @@ def plan_of(options: Options, streams: Streams) -> Plan:
             archive=options.tar,
             name=options.name,
             patterns=Patterns(options.include, options.exclude),
-            limit=RateLimit(options.limit_rate) if options.limit_rate else None,
             check=check,
         )
     except ValueError as error:
@@ -68,6 +68,6 @@ def show_plan(plan: Plan, options: Options, streams: Streams) -> int:
             streams.err.line(printable(f"{PROGRAM}: {skipped.path}: {skipped.why}"))
     if not options.quiet:
         total = format_size(sum(item.size or 0 for item in plan.items))
-        text = f"{counted(len(plan.items), 'file')}, {total}, to {options.to.text}"
+        text = f"{counted(len(plan.items), 'file')}, {total}, to {options.to}"
         streams.err.line(printable(f"{text}: nothing was sent"))
     return ExitStatus.OK

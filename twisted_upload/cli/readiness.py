@@ -1,9 +1,10 @@
 """
-Checks whether a server answers, for people.
+Checks whether a server answers, for people: step by step, so that an error says which
+step failed.
 
-It connects, sends nothing, and half-closes.  A server that works answers that it
-stores no empty files.  Only that proves that it works: the kernel accepts a
-connection even if the server is stalled.
+To a raw server it sends nothing, and half-closes; to an HTTP server it sends an empty
+file.  A server that works answers that it stores no empty files.  Only that proves that
+it works: the kernel accepts a connection even if the server is stalled.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
 
-from twisted_upload.cli.common_options import endpoint_of
-from twisted_upload.cli.destination import Destination
+from twisted_upload.cli.checking import Check, Findings
 from twisted_upload.cli.reactor import get_reactor, run_until_done
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
-from twisted_upload.client.upload import upload
+from twisted_upload.client.targets import Target
 from twisted_upload.core.text import format_duration, printable
 from twisted_upload.errors import (
     CouldNotConnect,
@@ -50,9 +49,16 @@ class _Result:
     status: int
 
 
-def _interpret(result: Receipt | BaseException, timeout: float) -> _Result:
-    """Return what the result of an empty upload means."""
+def _interpret(result: Receipt | BaseException, timeout: float, *, sent: bool) -> _Result:
+    """
+    Return what the result of an empty upload means, or of one byte.
+
+    :param sent: whether it was one byte.
+    """
     if isinstance(result, Receipt):
+        if sent:
+            name = f" as {result.name}" if result.name else ""
+            return _Result(None, f"one byte was stored{name}", ExitStatus.OK)
         return _Result(None, "it accepts empty files, and stored one", ExitStatus.OK)
     if isinstance(result, Empty):
         return _Result(None, "nothing was sent, nothing was stored", ExitStatus.OK)
@@ -76,10 +82,10 @@ _FAILURES: tuple[tuple[type[UploadError], str, str, int], ...] = (
 
 def check_readiness(
     streams: Streams,
-    to: Destination,
+    to: Target,
+    token: str | None,
     *,
-    tls: bool,
-    cacert: str | None,
+    send: bool,
     timeout: float,
     answer: str,
     as_json: bool,
@@ -88,6 +94,8 @@ def check_readiness(
     """
     Check a server, and print what it answered.
 
+    :param token: for an HTTP server.
+    :param send: whether to send one byte too.
     :param timeout: seconds within which it must have answered.
     :return: the exit status.
     :raises click.UsageError: the options are invalid after all.
@@ -97,86 +105,100 @@ def check_readiness(
     except OSError as error:  # out of file descriptors
         streams.err.line(printable(f"{PROGRAM}: {error.strerror or error}"))
         return ExitStatus.FAILED
-    check = _Check(endpoint_of(to, cacert, reactor, tls=tls), reactor, answer, timeout)
-    failure = run_until_done(reactor, streams.interrupts, check.ask, check.cancel)
+
+    def tell(step: str, text: str) -> None:
+        if not as_json and not quiet:
+            streams.out.line(printable(f"{step}: {text}"))
+
+    check = Check(to, token, reactor, answer=answer, timeout=timeout, tell=tell)
+    running = _Running(check, reactor, timeout, send=send)
+    failure = run_until_done(reactor, streams.interrupts, running.run, running.cancel)
     if streams.interrupts.number:
         streams.err.line(f"{PROGRAM}: interrupted")
         return 128 + streams.interrupts.number
-    end = _interpret(failure or check.result, timeout)
-    _show(streams, to.text, end, check.seconds, as_json=as_json, quiet=quiet)
+    end = _interpret(failure or running.result, timeout, sent=running.sent)
+    _show(streams, str(to), end, running, as_json=as_json, quiet=quiet)
     if streams.out.error is not None:
         streams.err.line(f"{PROGRAM}: standard output: {streams.out.error.strerror}")
         return end.status or ExitStatus.FAILED
     return end.status
 
 
-class _Check:
+class _Running:
     """
-    An empty upload.
+    A check, within its time.
 
     :ivar result: its result.
     :ivar seconds: how long it took.
+    :ivar sent: whether the result is that of one byte.
     """
 
-    def __init__(
-        self, endpoint: IStreamClientEndpoint, reactor: Any, answer: str, timeout: float
-    ) -> None:
+    def __init__(self, check: Check, reactor: Any, timeout: float, *, send: bool) -> None:
         self.result: Receipt | BaseException = CancelledError()
         self.seconds = 0.0
-        self._endpoint = endpoint
+        self.sent = False
+        self.findings: Findings = check.findings
+        self._check = check
         self._reactor = reactor
-        self._answer = answer
         self._timeout = timeout
-        self._sent: Deferred[Receipt] | None = None
+        self._send = send
+        self._asked: Deferred[Receipt] | None = None
         self._cancelled = False
 
-    async def _ask(self) -> None:
+    async def _run(self) -> None:
         if self._cancelled:
             return
         began = self._reactor.seconds()
-        self._sent = upload(
-            b"",
-            self._endpoint,
-            reactor=self._reactor,
-            answer=self._answer,
-            connect_timeout=self._timeout,
-            stall_timeout=0,
-            answer_timeout=0,
-        )
+        self._asked = Deferred.fromCoroutine(self._ask())
         if self._timeout > 0:
-            self._sent.addTimeout(self._timeout, self._reactor, lambda failure, _: failure)
+            self._asked.addTimeout(self._timeout, self._reactor, lambda failure, _: failure)
         try:
-            self.result = await self._sent
+            self.result = await self._asked
         except Exception as error:
             self.result = error
         self.seconds = self._reactor.seconds() - began
 
-    def ask(self) -> Deferred[None]:
-        """Make it; fires when there is a result."""
-        return Deferred.fromCoroutine(self._ask())
+    async def _ask(self) -> Receipt:
+        try:
+            receipt = await self._check.ask(b"")
+        except Empty:
+            if not self._send:
+                raise
+        else:
+            if not self._send:
+                return receipt
+        self.sent = True
+        return await self._check.ask(b".")
+
+    def run(self) -> Deferred[None]:
+        """Run it; fires when there is a result."""
+        return Deferred.fromCoroutine(self._run())
 
     def cancel(self, _: int) -> None:
         """Cancel it, or do not begin it."""
         self._cancelled = True
-        if self._sent is not None:
-            self._sent.cancel()
+        if self._asked is not None:
+            self._asked.cancel()
 
 
 def _show(
-    streams: Streams, to: str, end: _Result, seconds: float, *, as_json: bool, quiet: bool
+    streams: Streams, to: str, end: _Result, running: _Running, *, as_json: bool, quiet: bool
 ) -> None:
     ready = end.status == ExitStatus.OK
     if as_json:
+        stored = running.result.name if isinstance(running.result, Receipt) else None
         report = {
             "to": to,
             "ready": ready,
             "code": end.code,
-            "seconds": round(seconds, 3),
+            "seconds": round(running.seconds, 3),
             "error": None if ready else end.text,
+            **running.findings.to_json(),
+            "stored_as": stored,
         }
         streams.out.line(json.dumps(report))
     elif ready and not quiet:
-        took = format_duration(seconds)
+        took = format_duration(running.seconds)
         streams.out.line(printable(f"{to} is ready: it answered in {took} ({end.text})"))
     if not ready and not (as_json and quiet):
         streams.err.line(printable(f"{PROGRAM}: {to} is not ready: {end.text}"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IHostnameResolver,
@@ -16,9 +17,10 @@ from twisted.internet.interfaces import (
     IReactorFromThreads,
     IResolutionReceiver,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["DaemonResolver"]
+__all__ = ["DaemonResolver", "look_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +75,29 @@ class DaemonResolver:
         resolutionReceiver.resolutionBegan(resolution)
         threading.Thread(target=look_up, daemon=True).start()
         return resolution
+
+
+def look_up(reactor: IReactorFromThreads, host: str, port: int) -> Deferred[list[str]]:
+    """
+    Look up a name in a daemon thread.
+
+    :return: fires with its addresses, each once.  Fails with `OSError`, which says why
+        there are none, or `UnicodeError` for what cannot be a name.
+    """
+    found: Deferred[list[str]] = Deferred(lambda _: None)
+
+    def tell(result: list[str] | Failure) -> None:
+        if not found.called:
+            found.callback(result)
+
+    def work() -> None:
+        result: list[str] | Failure
+        try:
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            result = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+        except (OSError, UnicodeError):
+            result = Failure()
+        reactor.callFromThread(tell, result)
+
+    threading.Thread(target=work, daemon=True).start()
+    return found

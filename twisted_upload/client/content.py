@@ -23,7 +23,6 @@ __all__ = [
     "CHUNK",
     "AnySource",
     "Content",
-    "NamedPipe",
     "is_blocking",
     "open_content",
     "reading",
@@ -222,7 +221,7 @@ def _open_path(path: str) -> Content:
             return Content(
                 file, status.st_size, ours=True, status=status, path=os.path.realpath(path)
             )
-        return Content(cast(BinaryIO, NamedPipe(path)), None, ours=True, waits=True)
+        return Content(cast(BinaryIO, _NamedPipe(path)), None, ours=True, waits=True)
     except (OSError, ValueError) as error:
         raise SourceFailed(f"cannot read {path}: {_reason(error)}") from error
 
@@ -232,7 +231,7 @@ def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
-class NamedPipe(io.RawIOBase):
+class _NamedPipe(io.RawIOBase):
     """A named pipe: opening it may wait for a writer, so the first read opens it."""
 
     def __init__(self, path: str) -> None:

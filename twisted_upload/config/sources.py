@@ -44,7 +44,7 @@ HTTP = "http"
 LISTENER_OPTIONS = tuple(one for one in OPTIONS if one.per_listener and one.name != HTTP)
 """The options that a listener in a file may set, besides its protocol."""
 
-_OF_THE_CLIENT = {"TWISTED_UPLOAD_TO"}
+_OF_THE_CLIENT = {f"TWISTED_UPLOAD_{name}" for name in ("TO", "TOKEN", "TOKEN_FILE", "CACERT")}
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _LISTENER_NAME = re.compile(r"[a-z0-9-]+\Z")
 

@@ -192,7 +192,7 @@ def handshake_failure(error: ssl.SSLError) -> str:
             text += "; if it is genuine, trust it or its CA with --cacert FILE"
         return text
     if error.reason in _NO_TLS:
-        return f"the server does not speak TLS on this port ({error.reason}); try without --tls"
+        return f"the server does not speak TLS on this port ({error.reason}); try without TLS"
     return f"cannot establish TLS with this server: {error.reason or 'the handshake failed'}"
 
 

@@ -192,6 +192,11 @@ class TLSTransport(Protocol):
         else:
             self._protocol.connectionLost(self._reason or reason)
 
+    @property
+    def session(self) -> ssl.SSLObject:
+        """Return the TLS session: its version, and what the peer has presented."""
+        return self._tls
+
     # The handshake
 
     def _do_handshake(self) -> None:
