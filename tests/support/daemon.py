@@ -157,6 +157,10 @@ def run_twistd(
     )
 
 
+KEPT = {"latest-names", "invitations", ".pending"}
+"""What is in ``.incoming/`` when nothing is unfinished."""
+
+
 class Daemon:
     """
     ``twistd -n upload`` on a free port of 127.0.0.1, in a ``with`` block.
@@ -325,7 +329,7 @@ class Daemon:
 
     def unfinished(self) -> list[Path]:
         ours = (self.directory / ".incoming").iterdir()
-        return sorted(path for path in ours if path.name not in {"latest-names", "invitations"})
+        return sorted(path for path in ours if path.name not in KEPT)
 
     def wait_for_files(self, count: int = 1) -> list[Path]:
         return (
@@ -377,9 +381,15 @@ class Configured(Daemon):
     :param text: of the file, ``upload.toml``.
     """
 
-    def __init__(self, folder: Path, text: str, *options: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        text: str,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         (folder / "upload.toml").write_text(text, encoding="utf-8")
-        super().__init__(folder)
+        super().__init__(folder, environment=environment)
         cut = self._command.index("upload") + 1
         self._command[cut:] = [f"--config={folder}/upload.toml", *options]
 

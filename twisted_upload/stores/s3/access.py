@@ -11,6 +11,7 @@ so that both always use the same.
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import importlib.util
 import os
 import ssl
@@ -30,7 +31,7 @@ from twisted_upload.stores.s3.errors import Denied
 from twisted_upload.stores.s3.failures import botocore_failure
 from twisted_upload.stores.s3.http_sender import MOST_IDLE, HttpSender, SendFailed
 
-__all__ = ["Access", "find_access", "is_installed"]
+__all__ = ["Access", "find_access", "import_libraries", "is_installed"]
 
 _DEFAULT_REGION = "us-east-1"
 # obstore asks for credentials again 5 minutes before they expire.
@@ -64,6 +65,17 @@ class Access(NamedTuple):
 def is_installed() -> bool:
     """Return whether the libraries are installed: ``pip install 'twisted-upload[s3]'``."""
     return all(importlib.util.find_spec(name) for name in ("botocore", "obstore"))
+
+
+def import_libraries() -> None:
+    """
+    Import the libraries, without making a connection or a thread.
+
+    To be called before the process loses privileges that it may need to read them, and
+    before it serves: this takes half a second of CPU time.
+    """
+    for name in "botocore.session", "botocore.config", "botocore.awsrequest", "obstore.store":
+        importlib.import_module(name)
 
 
 def find_access(bucket: str, patience: float | None = None) -> Access:
