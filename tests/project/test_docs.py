@@ -265,6 +265,7 @@ PROGRAMS = {
     *(".ci/run", "cat", "cd", "chgrp", "chmod", "chown", "cp", "curl", "df", "dmesg", "du"),
     *(
         "echo",
+        "export",
         "find",
         "getent",
         "git",
@@ -427,6 +428,11 @@ RUN = {
     "docs/guide/limits.md": {
         "allow": f"{GUIDES}test_command_of_the_daemon",
         "haproxy": f"{GUIDES}test_haproxy",
+    },
+    "docs/guide/object-store.md": {
+        **dict.fromkeys(("access", "check", "store", "forward"), f"{OBJECT_GUIDE}test_commands"),
+        "policy": f"{OBJECT_GUIDE}test_policy",
+        "lifecycle": f"{OBJECT_GUIDE}test_lifecycle",
     },
     "docs/guide/on-upload.md": {"replay": f"{GUIDES}test_replay"},
     "docs/guide/fleet.md": {
