@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twisted_upload.daemon.process import MOST_CONNECTIONS, OWN, budget, raise_limit
+from twisted_upload.daemon.process import MOST_CONNECTIONS, OBJECT_PARTS, OWN, budget, raise_limit
 from twisted_upload.errors import CannotStart
+from twisted_upload.stores.s3.incoming import MOST_SENT
 
 
 @pytest.fixture
@@ -79,3 +80,10 @@ def test_too_few(limit: int) -> None:
     """A limit that is too small to serve is an error at start."""
     with pytest.raises(CannotStart, match=r"raise it"):
         budget(limit)
+
+
+def test_objects() -> None:
+    """An upload that becomes an object may have three parts as files, beside its connection."""
+    files, objects = budget(20_000), budget(20_000, objects=True)
+    assert objects.connections == files.connections // 2
+    assert MOST_SENT + 1 == OBJECT_PARTS

@@ -49,7 +49,8 @@ class DaemonSettings:
         parse_connections,
         "auto",
         "Maximum simultaneous connections; further ones are refused with busy. auto: derived from"
-        " the file-descriptor limit (raised to the hard limit; two per connection), at most 32768.",
+        " the file-descriptor limit (raised to the hard limit; two per connection, four with"
+        " --store), at most 32768.",
         reloadable=True,
         after="min-rate",
     )

@@ -231,6 +231,7 @@ def descriptor_budget(configuration: Configuration) -> Budget:
         configuration.settings.max_connections,
         other_descriptors(configuration),
         resumable_stores=resumable_stores(configuration),
+        objects=any(it.settings.store for it in configuration.listeners),
     )
 
 

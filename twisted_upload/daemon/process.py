@@ -1,7 +1,8 @@
 """
 How many file descriptors a process may have, and what they are for.
 
-A connection takes one, and its upload another for the file.  While a disk thread
+A connection takes one, and its upload another for the file; up to three if the upload
+becomes an object, whose parts are files when memory is short.  While a disk thread
 splices the socket of a large upload, it has a third; so has the writer of a partial
 upload, for its record.  The daemon accepts fewer connections than the limit would
 allow, so that an upload that has begun never lacks a file descriptor.
@@ -36,6 +37,10 @@ the spare ones (`twisted_upload.net.spare_descriptors`)."""
 
 OBJECT_THREADS = 64
 """Operations of the object store behind one directory at a time."""
+
+OBJECT_PARTS = 3
+"""Parts of an upload to an object store that may be files at a time: one that is collected
+and `twisted_upload.stores.s3.incoming.MOST_SENT`."""
 
 FORWARDS = 16
 """Files that each store forwards at a time: `twisted_upload.stores.s3.forward.FORWARD_JOBS`,
@@ -81,7 +86,12 @@ def raise_limit() -> int:
 
 
 def budget(
-    limit: int, asked: int | None = None, others: int = 0, *, resumable_stores: int = 0
+    limit: int,
+    asked: int | None = None,
+    others: int = 0,
+    *,
+    resumable_stores: int = 0,
+    objects: bool = False,
 ) -> Budget:
     """
     Divide the file descriptors of a process.
@@ -92,6 +102,7 @@ def budget(
         most.
     :param others: the number that something else takes.
     :param resumable_stores: number of stores that have partial uploads.
+    :param objects: whether uploads become objects.
     :raises CannotStart: there are too few.
     """
     share = min(limit // SHARE, MOST)
@@ -106,5 +117,6 @@ def budget(
             f"{wanted}the limit of {limit} file descriptors allows {allowed};"
             " raise it (ulimit -Hn, or LimitNOFILE= in systemd)"
         )
-    connections = min(left // 2, MOST_CONNECTIONS) if asked is None else asked
+    each = 1 + (OBJECT_PARTS if objects else 1)
+    connections = min(left // each, MOST_CONNECTIONS) if asked is None else asked
     return Budget(connections, share, share, writers)
