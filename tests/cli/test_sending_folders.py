@@ -199,6 +199,19 @@ async def test_dry_run(folder: Path, as_json: bool) -> None:
     assert planned.status == 0
 
 
+async def test_dry_run_of_what_cannot_be_sent(folder: Path) -> None:
+    """A dry run names what cannot be read, and has the status that sending would have."""
+    words: list[str | Path] = [folder, "missing", folder / "a.jpg", "--dry-run"]
+    planned = await start_process([*PROGRAM, *words], cwd=folder.parent).ended
+    assert planned.status == 5
+    assert planned.lines == [f"{folder}/a.jpg: would be sent: 5 B"]
+    assert planned.errors == [
+        f"{folder}: it is a directory: -r sends its files, --tar sends it as one",
+        "missing: No such file or directory",
+        "1 file, 5 B, to localhost:6666: nothing was sent",
+    ]
+
+
 async def _limited(*words: str | Path, **options: str | Path) -> tuple[Process, list[bytes], float]:
     """Run the command with a limit; return how many seconds it took to send."""
     async with open_frontend() as frontend:

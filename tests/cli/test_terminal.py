@@ -120,6 +120,7 @@ async def test_no_colour(photo: Path, variable: str) -> None:
             await until(lambda: "waiting for confirmation" in sending.out)
         else:
             await until(lambda: frontend.store._held)
+            await deferLater(reactor, 3 * FRAME)  # enough time to draw
         frontend.store.release()
         await sending.ended
     assert _colours(sending) == []

@@ -115,6 +115,7 @@ async def test_starts_quickly(photo: Path) -> None:
     useless = {
         *("rich", "importlib.metadata", "twisted.application", "gzip"),
         *("twisted_upload.cli.log", "twisted_upload.cli.readiness", "twisted_upload.cli.serve"),
+        *("tarfile", "tomllib", "mimetypes", "httptools"),
         *(
             "twisted_upload.config.options",
             "twisted_upload.core.lifecycle",

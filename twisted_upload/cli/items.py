@@ -7,10 +7,12 @@ import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-from twisted_upload.client.tar_stream import TarStream
 from twisted_upload.errors import SourceFailed
+
+if TYPE_CHECKING:
+    from twisted_upload.client.tar_stream import TarStream
 
 __all__ = [
     "STDIN",
@@ -67,8 +69,6 @@ class FileSource:
 
     def open(self) -> str:
         """See `Source.open`."""
-        if os.path.isdir(self._path):
-            raise SourceFailed("it is a directory: -r sends its files, --tar sends it as one")
         return self._path
 
     def close(self) -> None:
@@ -137,14 +137,18 @@ class ArchiveSource:
 
 
 class FailedSource:
-    """What should be sent, and cannot be read."""
+    """
+    What should be sent, and cannot be read.
+
+    :ivar why: for people.
+    """
 
     def __init__(self, why: str) -> None:
-        self._why = why
+        self.why = why
 
     def open(self) -> Any:
         """Raise `SourceFailed`."""
-        raise SourceFailed(self._why)
+        raise SourceFailed(self.why)
 
     def close(self) -> None:
         """Do nothing."""

@@ -18,7 +18,6 @@ from twisted_upload.cli.items import (
     open_stdin,
 )
 from twisted_upload.cli.patterns import Patterns
-from twisted_upload.client.tar_stream import Member, TarStream
 
 __all__ = ["Plan", "make_plan"]
 
@@ -67,12 +66,17 @@ class _Planner:
                 self._file(file, name or base_name(file))
 
     def _file(self, path: str, name: str) -> None:
-        size = None
         try:
             status = os.stat(path)
-            size = status.st_size if stat.S_ISREG(status.st_mode) else None
-        except (OSError, ValueError):
-            pass  # reported when it is opened
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            self.plan.items.append(Item(path, name, 0, FailedSource(why)))
+            return
+        if stat.S_ISDIR(status.st_mode):
+            why = "it is a directory: -r sends its files, --tar sends it as one"
+            self.plan.items.append(Item(path, name, 0, FailedSource(why)))
+            return
+        size = status.st_size if stat.S_ISREG(status.st_mode) else None
         self.plan.items.append(Item(path, name, size, FileSource(path)))
 
     def _files_in(self, folder: str) -> None:
@@ -82,13 +86,15 @@ class _Planner:
                 source = FileSource(entry.path)
                 item = Item(entry.path, entry.name, entry.status.st_size, source)
             elif entry.is_error:
-                item = Item(entry.path, None, None, FailedSource(entry.why))
+                item = Item(entry.path, None, 0, FailedSource(entry.why))
             else:
                 self.plan.skipped.append(entry)
                 continue
             self.plan.items.append(item)
 
     def archive(self, name: str | None) -> None:
+        from twisted_upload.client.tar_stream import Member, TarStream  # noqa: PLC0415 - slow
+
         members: dict[str, Member] = {}
         failed = ""
         for file in self.files:
@@ -111,7 +117,7 @@ class _Planner:
         if name is None:
             name = f"{base_name(self.files[0]) if len(self.files) == 1 else _SEVERAL}.tar"
         if failed:
-            self.plan.items.append(Item(name, name, None, FailedSource(failed)))
+            self.plan.items.append(Item(name, name, 0, FailedSource(failed)))
         else:
             stream = TarStream(members.values())
             source = ArchiveSource(stream)

@@ -7,6 +7,7 @@ import json
 import click
 
 from twisted_upload.cli.common_options import Options
+from twisted_upload.cli.items import FailedSource
 from twisted_upload.cli.patterns import Patterns
 from twisted_upload.cli.plan import Plan, make_plan
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
@@ -56,11 +57,22 @@ def show_plan(plan: Plan, options: Options, streams: Streams) -> int:
 
     :return: the exit status.
     """
+    failed = 0
     for item in plan.items:
+        why = item.source.why if isinstance(item.source, FailedSource) else None
         if options.as_json:
-            would = {"file": item.file, "name": item.name, "outcome": "planned", "size": item.size}
+            would = {
+                "file": item.file,
+                "name": item.name,
+                "outcome": "planned" if why is None else "failed",
+                "size": item.size,
+                "error": why,
+            }
             streams.out.line(json.dumps(would))
-        elif not options.quiet:
+        if why is not None:
+            failed += 1
+            streams.err.line(printable(f"{PROGRAM}: {item.file}: {why}"))
+        elif not options.as_json and not options.quiet:
             size = "size unknown" if item.size is None else format_size(item.size)
             streams.out.line(printable(f"{item.file}: would be sent: {size}"))
     for skipped in plan.skipped:
@@ -68,6 +80,6 @@ def show_plan(plan: Plan, options: Options, streams: Streams) -> int:
             streams.err.line(printable(f"{PROGRAM}: {skipped.path}: {skipped.why}"))
     if not options.quiet:
         total = format_size(sum(item.size or 0 for item in plan.items))
-        text = f"{counted(len(plan.items), 'file')}, {total}, to {options.to}"
+        text = f"{counted(len(plan.items) - failed, 'file')}, {total}, to {options.to}"
         streams.err.line(printable(f"{text}: nothing was sent"))
-    return ExitStatus.OK
+    return ExitStatus.SOURCE if failed else ExitStatus.OK

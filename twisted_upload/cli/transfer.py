@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,6 +26,7 @@ from twisted_upload.interfaces import Receipt
 
 __all__ = ["content_type_of", "send"]
 
+_DUMB = ("dumb", "unknown")
 _FOR_EVER = 10 * 365 * 86400.0  # seconds; the number of attempts ends it
 
 
@@ -50,7 +52,7 @@ def _send_all(options: Options, plan: Plan, streams: Streams, reactor: Any) -> i
     out, err = streams.out, streams.err
     sender = _Sender(options, reactor)
     bars = None
-    if err.is_terminal and not options.quiet:
+    if err.is_terminal and os.environ.get("TERM") not in _DUMB and not options.quiet:
         bars = Bars(reactor, err, count=len(plan.items), size=plan.size)
     display = Display(
         out,
