@@ -116,11 +116,12 @@ assert "ssl" not in sys.modules or "asyncio" in sys.modules  # which imports it 
 
 
 def test_raw_imports_no_http() -> None:
-    """With Twisted, nothing of HTTP is imported for the raw protocol."""
+    """With Twisted, nothing of HTTP, and no driver, is imported for the raw protocol."""
     code = """
 import sys, twisted_upload.client.upload
 assert not [name for name in sys.modules if name.startswith("twisted_upload.client.http")]
-assert "httptools" not in sys.modules
+unwanted = {"httptools", "twisted_upload.client.driver", "twisted_upload.client.raw"}
+assert not unwanted & {*sys.modules}
 assert "twisted.internet.reactor" not in sys.modules
 """
     run(code)

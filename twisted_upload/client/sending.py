@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from twisted_upload.client.attempts import Attempts, OnAttempt
 from twisted_upload.client.content import AnySource, Content, open_content
-from twisted_upload.client.conversation import Conversation
-from twisted_upload.client.driver import Driver
 from twisted_upload.client.rate_limit import RateLimit
 from twisted_upload.client.resume_state import ResumeState, SavedUpload
 from twisted_upload.client.targets import Target, is_token, parse_target
-from twisted_upload.client.waiting import Stop
 from twisted_upload.core.answers import SUCCESS
 from twisted_upload.core.metadata import checked_metadata
 from twisted_upload.receipt import Receipt
+
+if TYPE_CHECKING:  # with Twisted, the raw protocol needs none of these
+    from twisted_upload.client.conversation import Conversation
+    from twisted_upload.client.waiting import Stop
 
 __all__ = ["Progress", "Upload"]
 
@@ -79,6 +81,8 @@ class Upload:
         :raises UploadError: see `twisted_upload.sync.upload`.
         :raises Stopped: it was stopped.
         """
+        from twisted_upload.client.driver import Driver  # noqa: PLC0415 - see above
+
         target = self.where
         if target.scheme == "endpoint":
             raise ValueError(f"{target} is an endpoint of Twisted, which only upload() knows")

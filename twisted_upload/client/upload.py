@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 from twisted_upload.client.attempts import OnAttempt
 from twisted_upload.client.content import AnySource
 from twisted_upload.client.endpoints import target_endpoint
-from twisted_upload.client.in_thread import ThreadedUpload
 from twisted_upload.client.protocol import SendProtocol
 from twisted_upload.client.rate_limit import RateLimit
 from twisted_upload.client.resume_state import ResumeState
@@ -180,6 +179,9 @@ def in_thread(arguments: Upload, reactor: Any) -> Deferred[Receipt]:
     :raises OSError: out of threads or file descriptors.
     :raises ValueError: an argument is invalid.
     """
+    # Imported here, because the raw protocol does not need it.
+    from twisted_upload.client.in_thread import ThreadedUpload  # noqa: PLC0415
+
     outcome: Deferred[Receipt] = Deferred(lambda _: sending.stop())
 
     def done(result: Receipt | BaseException) -> None:
