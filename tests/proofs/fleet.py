@@ -7,6 +7,9 @@ node is cut off from the network for a while.  No acknowledged upload may be los
 be partial or exist twice, and every resumable upload is completed in the end.  A stop and a
 start must not affect any sender.
 
+With ``--store``, the files go to an object store (SeaweedFS).  That is then killed and started;
+it stalls, throttles, loses answers; and a node is cut off from it alone.
+
 The configurations are those of ``docs/guide/fleet.md``.  The table shows what the senders
 heard.
 """
@@ -18,14 +21,16 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.engines.seaweedfs import MISSING, program
 from tests.proofs import rigs
 from tests.proofs.load import Contents, Ledger, Senders, Verdict
 from tests.proofs.put_load import PutSenders
 from tests.proofs.tus_load import PartialLedger, TusSenders
 from tests.support.fleet import OURS, Fleet, Node
+from tests.support.fleet_store import FleetStore
 from tests.support.namespaces import Network, NoNetwork
 
 SIZES = (100, 4_000, 20_000, 100_000, 1_000_000)
@@ -33,6 +38,9 @@ RESUMABLE_SIZES = (20_000, 300_000, 3_000_000)
 
 RAW, PUT, TUS = 12, 4, 4
 """Senders of each kind."""
+
+PAUSE = 0.005
+"""Seconds that raw senders wait after a failure."""
 
 FIRST_PUT, FIRST_TUS = 1 << 40, 1 << 41
 
@@ -56,7 +64,7 @@ class Load:
         self.tus = PartialLedger(Contents(RESUMABLE_SIZES), first=FIRST_TUS, forgets=True)
         self.heard: dict[str, dict[str, Counter[str]]] = {}
         self._chance = chance
-        self._raw = Senders(fleet.raw, self.raw, at_a_time=RAW)
+        self._raw = Senders(fleet.raw, self.raw, at_a_time=RAW, pause=PAUSE)
         self._put = PutSenders(fleet.http, self.put, at_a_time=PUT)
         self._tus = TusSenders(fleet.http, self.tus, at_a_time=TUS, chance=chance)
         self._before = self._counts()
@@ -156,15 +164,48 @@ class Rounds:
         self.load.note(f"cut off for {seconds:g} s")
 
 
-def verdict_of(load: Load, fleet: Fleet) -> tuple[Counter[str], list[str]]:
+def fail(rounds: Rounds, store: FleetStore, seconds: float) -> None:
+    """Let the object store fail in each way, and cut a node off from it."""
+    fleet, load = rounds.fleet, rounds.load
+    ways = {
+        "the store was killed and started": store.dies,
+        "the store stalled": store.stalls,
+        "the store throttled": store.throttles,
+        "the store lost answers": store.loses_answers,
+    }
+    for way, happen in ways.items():
+        happen(seconds)
+        fleet.wait_until_up()
+        load.wait()
+        load.note(f"{way}, {seconds:g} s")
+    node = fleet.nodes[0]
+    node.machine.block(OURS)
+    time.sleep(seconds)
+    load.wait()
+    node.machine.unblock(OURS)
+    fleet.wait_until_up()
+    load.wait()
+    load.note(f"cut off from the store, {seconds:g} s")
+
+
+def contents_of(fleet: Fleet, store: FleetStore | None) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the content of each file."""
+    if store is None:
+        yield from ((f"{name}/{path.name}", path.read_bytes()) for name, path in fleet.files())
+        return
+    yield from store.objects()
+
+
+def verdict_of(
+    load: Load, fleet: Fleet, store: FleetStore | None
+) -> tuple[Counter[str], list[str]]:
     """Compare all files with what was acknowledged; return the counts, and the errors."""
     verdict, partials = Verdict(load.raw.contents), Verdict(load.tus.contents)
     sizes = Counter[str]()
-    for name, path in fleet.files():
-        data = path.read_bytes()
+    for name, data in contents_of(fleet, store):
         kind = verdict if _is_whole(load.raw.contents, data) else partials
-        kind.see(f"{name}: {path.name}", data)
-        sizes[name] += 1
+        kind.see(name, data)
+        sizes["files"] += 1
     missing = verdict.missing([*load.raw.acknowledged, *load.put.acknowledged])
     missing += partials.missing([it.number for it in load.tus.uploads if it.stored])
     twice = verdict.twice(FIRST_TUS) + partials.twice(2 * FIRST_TUS)
@@ -198,19 +239,33 @@ def show(load: Load) -> None:
 
 
 def prove(
-    work: Path, rounds: int, partitions: int, seconds: float, enough: int, *, steal: bool
+    work: Path,
+    rounds: int,
+    partitions: int,
+    seconds: float,
+    enough: int,
+    *,
+    steal: bool,
+    in_store: bool,
 ) -> Sequence[str]:
     """
     Run the proof; return the errors found.
 
     :param steal: remove a stored file, which must be found.
+    :param in_store: store the files in an object store, and let that fail.
     """
-    try:
-        network = Network(OURS)
-        fleet = Fleet(work, network)
-    except NoNetwork as reason:
-        raise rigs.Skip(str(reason)) from None
-    with fleet:
+    with contextlib.ExitStack() as stack:
+        store = None
+        try:
+            network = Network(OURS)
+            if in_store:
+                store = stack.enter_context(FleetStore(work, OURS))
+                fleet = Fleet(work, network, {"store": f'"{store.url}"'}, store.environment)
+            else:
+                fleet = Fleet(work, network)
+        except NoNetwork as reason:
+            raise rigs.Skip(str(reason)) from None
+        stack.enter_context(fleet)
         load = Load(fleet, random.Random(1), enough)
         turns = Rounds(fleet, load)
         load.start()
@@ -221,13 +276,17 @@ def prove(
             (turns.kill if number % 2 else turns.stop)(node)
         for number in range(partitions):
             turns.cut_off(fleet.nodes[number % len(fleet.nodes)], seconds)
+        if store is not None:
+            fail(turns, store, seconds)
         load.finish()
         load.note("left alone")
         for node in fleet.nodes:
             node.stop()
         if steal:
-            next(fleet.files())[1].unlink()
-        counts, wrong = verdict_of(load, fleet)
+            next(fleet.files())[1].unlink() if store is None else store.remove_one()
+        counts, wrong = verdict_of(load, fleet, store)
+        if store is not None and store.pending():
+            wrong.append(f"pending multipart uploads: {store.pending()}")
         wrong += turns.wrong + load.tus.wrong + [it for node in fleet.nodes for it in node.wrong]
     show(load)
     print(f"resumed {load.tus.resumed} times; files: {dict(counts)}")
@@ -247,12 +306,15 @@ def main() -> Sequence[str]:
     parser.add_argument("--seconds", type=float, default=30, help="how long a node is cut off")
     parser.add_argument("--enough", type=int, default=60, help="successes in each step")
     parser.add_argument("--folder", help="where to work; needs some GB")
+    parser.add_argument("--store", action="store_true", help="store in an object store")
     parser.add_argument("--steal", action="store_true", help="remove a file: the proof must fail")
     arguments = parser.parse_args()
     rigs.needs("haproxy", "ip", "nsenter", "unshare")
+    if arguments.store and program() is None:
+        raise rigs.Skip(MISSING)
     with rigs.workplace(arguments.folder) as work:
         turns = arguments.rounds, arguments.partitions, arguments.seconds, arguments.enough
-        return prove(work, *turns, steal=arguments.steal)
+        return prove(work, *turns, steal=arguments.steal, in_store=arguments.store)
 
 
 if __name__ == "__main__":

@@ -208,6 +208,8 @@ class Senders(threading.Thread):
     :param count: number of uploads to send in all; `None`: until `stop` is called.
     :param answered: called at the moment of success, with the number of the upload and
         the seconds since it began.
+    :param pause: seconds to wait after each failure, so that senders do not spin while
+        nothing can be stored.
     """
 
     def __init__(
@@ -218,6 +220,7 @@ class Senders(threading.Thread):
         at_a_time: int,
         count: int | None = None,
         answered: Callable[[int, float], None] | None = None,
+        pause: float = 0.0,
     ) -> None:
         super().__init__(name="senders", daemon=True)
         self._address = address
@@ -225,6 +228,7 @@ class Senders(threading.Thread):
         self._at_a_time = at_a_time
         self._left = float("inf") if count is None else count
         self._told = answered
+        self._pause = pause
         self._stopping = False
         self._poll = select.epoll()
         self._senders: dict[int, tuple[_Sender, float]] = {}
@@ -281,6 +285,8 @@ class Senders(threading.Thread):
                 self._told(sender.number, time.monotonic() - began)
         else:
             self.ledger.refused[sender.heard] += 1
+        if self._pause and sender.heard != SUCCESS:
+            time.sleep(self._pause)
         del self._senders[descriptor]
         self._poll.unregister(descriptor)
         sender.socket.close()

@@ -131,6 +131,13 @@ def test_fleet() -> None:
     prove("fleet", "--rounds=2", "--partitions=1", "--seconds=2", "--enough=10")
 
 
+@pytest.mark.skipif(not LONG, reason="takes 30 s: with LONG_TESTS=1, or tests.proofs.fleet --store")
+def test_fleet_store() -> None:
+    """The same with an object store, which is killed, stalls, throttles and loses answers."""
+    options = ("--rounds=1", "--partitions=0", "--seconds=0.5", "--enough=3")
+    prove("fleet", "--store", *options)
+
+
 def test_fleet_can_fail() -> None:
     """That proof notices if a file is missing."""
     said = prove("fleet", "--rounds=0", "--partitions=0", "--enough=5", "--steal", holds=False)

@@ -264,9 +264,9 @@ class Daemon:
     def wait_for_line(self, text: str) -> str:
         return wait_until(lambda: self.lines(text), f"a line with {text!r} in the log")[-1]
 
-    def wait_for_end(self) -> int:
+    def wait_for_end(self, seconds: float = PATIENCE) -> int:
         """Return the exit status; negative for a signal, as in `subprocess`."""
-        return self._process.wait(PATIENCE)
+        return self._process.wait(seconds)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Tell it to stop, and return its exit status."""

@@ -149,18 +149,19 @@ class FaultProxy:
     Passes requests on to an object store, in a ``with`` block.
 
     :param port: of the object store, on 127.0.0.1.
+    :param host: the address to listen on.
     :ivar endpoint: the address for clients.
     :ivar seen: all requests, in the order in which they arrived.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self._port = port
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((host, 0), backlog=128)
+        self.endpoint = f"http://{host}:{self._listener.getsockname()[1]}"
         self.seen: list[Seen] = []
 
     def script(self, *rules: Rule) -> None:

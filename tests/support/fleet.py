@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 from tests.proofs.servant import Servant
 from tests.support.daemon import connect, deadly, twistd, wait_until
 from tests.support.namespaces import Machine, Network
@@ -44,6 +46,10 @@ def _start_command(configuration: Path) -> list[str]:
     assert program in command
     assert file in command
     return shlex.split(command.replace(program, twistd()).replace(file, str(configuration)))
+
+
+STOP_TIME = 60.0
+"""Seconds in which a daemon of the guide must have stopped: it drains for 30."""
 
 
 class _NodeDaemon(Servant):
@@ -114,7 +120,7 @@ class Node:
     def _end(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.daemon.signal(number)
-        self.daemon.wait_for_end()
+        self.daemon.wait_for_end(STOP_TIME)
         log = self.daemon.log.read_text(errors="replace")
         self.wrong += [f"{self.name}: {it} in the log" for it in ("Traceback",) if it in log]
 
@@ -136,8 +142,8 @@ class Fleet:
     The nodes, the balancer, and the network.
 
     :param work: a folder for their disks.
-    :param size: number of nodes, at most 3; the balancer knows no others.
     :param options: of each node, as TOML values; an empty one removes a line of the guide.
+        Without ``store``, the files stay at their nodes.
     :param environment: of each daemon.
     :ivar raw: where raw senders connect to.
     :ivar http: where HTTP clients do.
@@ -149,7 +155,6 @@ class Fleet:
         self,
         work: Path,
         network: Network,
-        size: int = 3,
         options: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -158,10 +163,10 @@ class Fleet:
         self.balancer = network.machine("balancer", BALANCER)
         self._balancers: list[subprocess.Popen[bytes]] = []
         text = block(GUIDE, "node")
-        given = {"suffix": '".bin"', "max-per-address": "0", **(options or {})}
+        given = {"suffix": '".bin"', "max-per-address": "0", "store": "", **(options or {})}
         self.nodes = [
             Node(work / name, network.machine(name, address), text, given, environment or {})
-            for name, address in [*NODES.items()][:size]
+            for name, address in NODES.items()
         ]
 
     def __enter__(self) -> Self:
@@ -206,10 +211,6 @@ class Fleet:
 
     def _balancer_text(self) -> str:
         text = block(GUIDE, "haproxy")
-        names = {node.name for node in self.nodes}
-        for name in NODES.keys() - names:
-            lines = text.splitlines(keepends=True)
-            text = "".join(it for it in lines if not it.startswith(f"    server {name} "))
         socket_line = f"    stats socket {self.work}/haproxy.sock mode 600 level admin\n"
         return text.replace("global\n", f"global\n{socket_line}", 1)
 
@@ -226,6 +227,14 @@ class Fleet:
             lambda: all(self.states()[kind, name] == status for kind in ("raw", "http")),
             f"that {name} is {status}",
         )
+
+    def wait_until_up(self) -> None:
+        """Wait until HAProxy thinks that all nodes are up; stores take up to 30 s to recover."""
+        for _ in range(4):
+            with contextlib.suppress(pytest.fail.Exception):
+                wait_until(self._serves, "that all nodes are up")
+                return
+        wait_until(self._serves, "that all nodes are up")
 
     def _serves(self) -> bool:
         with contextlib.suppress(OSError, KeyError):
