@@ -248,16 +248,8 @@ OURS = {
 
 FOREIGN = {
     *("-N", "-q0", "-t5"),
-    *(
-        "-nocommands",
-        "--deploy-hook",
-        "--fail",
-        "--hook",
-        "--install",
-        "--limits",
-        "--proxy",
-        "--send-only",
-    ),
+    *("-nocommands", "--deploy-hook", "--fail", "--hook"),
+    *("--install", "--limits", "--proxy", "--send-only"),
 }
 """Options of other programs that texts mention alone."""
 
@@ -436,10 +428,7 @@ RUN = {
     },
     "docs/guide/on-upload.md": {"replay": f"{GUIDES}test_replay"},
     "docs/guide/fleet.md": {
-        "node": "test_fleet_guide.py::test_node",
-        "unit": "test_fleet_guide.py::test_unit",
-        "haproxy": "test_fleet_guide.py::test_balancer",
-        "try": "test_fleet_guide.py::test_try",
+        it: f"test_fleet_guide.py::test_{it}" for it in ("node", "unit", "haproxy", "try")
     },
     "docs/guide/proxies.md": dict.fromkeys(
         ("proxied", "nginx", "caddy", "haproxy-http"), "../system/test_http_proxies.py::test_whole"

@@ -32,7 +32,7 @@ def test_node(tmp_path: Path) -> None:
         assert len(daemon.addresses) == 2
 
 
-def test_balancer(tmp_path: Path) -> None:
+def test_haproxy(tmp_path: Path) -> None:
     """HAProxy accepts the configuration, and each node has its lines in every backend."""
     text = block(GUIDE, "haproxy")
     backends = dict(re.findall(r"^backend (\S+)\n((?: .*\n)+)", text, re.MULTILINE))
