@@ -105,6 +105,18 @@ def test_given_up_between_thread_and_reactor(rig: ManualS3Rig) -> None:
     assert rig.operations == ["put", "remove"]
 
 
+def test_given_up_before_it_is_visible(rig: ManualS3Rig, small_part: int) -> None:
+    """The request that would make an abandoned upload visible is not sent any more."""
+    incoming, _, _ = rig.begin()
+    incoming.write(b"x" * (2 * small_part))
+    committed = incoming.commit()
+    committed.addErrback(lambda _: None)
+    rig.requests.work(2)  # both parts
+    committed.cancel()
+    _nothing_left(rig)
+    assert rig.operations == ["begin", "put_part", "put_part", "abort"]
+
+
 def test_aborted_twice(rig: ManualS3Rig, small_part: int) -> None:
     """Aborting again, or late, is harmless; nothing is taken any more."""
     incoming, _, _ = rig.begin()
