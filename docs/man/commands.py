@@ -325,6 +325,7 @@ def twisted_upload_watch(name: str) -> str:
                 item_list(
                     [
                         ("TWISTED_UPLOAD_TO", "Used if --to is not given."),
+                        ("TWISTED_UPLOAD_TOKEN", "The token itself, if --token-file is not given."),
                         (
                             "STATE_DIRECTORY",
                             "Where the state is if --state is not given; systemd sets it for"

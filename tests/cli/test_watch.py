@@ -173,6 +173,22 @@ def test_moves(tmp_path: Path, daemon: TusDaemon) -> None:
     assert [it.name for it in watch.folder.iterdir()] == ["a.part"]
 
 
+def test_token(tmp_path: Path, daemon: TusDaemon) -> None:
+    """The token in a file is sent; without it, everything stays."""
+    added = run_program("token", "add", "scanner", "--file", tmp_path / "tokens")
+    (tmp_path / "token").touch(mode=0o600)
+    (tmp_path / "token").write_text(added.stdout)
+    with TusDaemon(tmp_path, "--tokens", str(tmp_path / "tokens")) as other:
+        watch = Watch(tmp_path, other.url, "--delete")
+        path = watch.put("a.pdf")
+        wait_until(lambda: "a.pdf: unauthorized" in watch.log.read_text(), "a refusal")
+        assert path.exists()
+        assert watch.stop() == ExitStatus.OK
+        watch = Watch(tmp_path, other.url, "--delete", "--token-file", str(tmp_path / "token"))
+        wait_until(lambda: not path.exists(), "an empty folder")
+        assert watch.stop() == ExitStatus.OK
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

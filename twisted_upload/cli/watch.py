@@ -9,9 +9,18 @@ import stat
 
 import click
 
-from twisted_upload.cli.common_options import cacert_option, duration_option, understood
+from twisted_upload.cli.common_options import (
+    DESTINATION_VARIABLE,
+    cacert_option,
+    duration_option,
+    server_of,
+    token_file_option,
+    token_of,
+    understood,
+)
 from twisted_upload.cli.patterns import Pattern, Patterns, parse_pattern
 from twisted_upload.cli.streams import ExitStatus, Streams
+from twisted_upload.cli.user_config import configured
 from twisted_upload.cli.watch_options import WatchOptions, state_folder
 from twisted_upload.client.targets import Target, parse_target
 from twisted_upload.core.garbage import Importing
@@ -57,11 +66,13 @@ def _http_target(text: str) -> Target:
 )
 @click.argument("folder", metavar="DIR", type=click.UNPROCESSED)
 @click.option(
-    "--to", metavar="URL", callback=understood(_http_target), envvar="TWISTED_UPLOAD_TO",
+    "--to", metavar="URL", callback=understood(_http_target), default=configured("to"),
+    envvar=DESTINATION_VARIABLE,
     help="Server to send to: http://HOST/, https://HOST/ or the link of an invitation."
     "  [env var: TWISTED_UPLOAD_TO]",
 )  # fmt: skip
 @cacert_option
+@token_file_option
 @click.option("--delete", is_flag=True, help="Delete each file when it is stored.")
 @click.option(
     "--move-to", metavar="DIR", type=click.UNPROCESSED,
@@ -96,6 +107,7 @@ def watch(  # noqa: PLR0917 - click calls it
     folder: str,
     to: Target | None,
     cacert: str | None,
+    token_file: str | None,
     delete: bool,
     move_to: str | None,
     settle: float,
@@ -122,9 +134,17 @@ def watch(  # noqa: PLR0917 - click calls it
         raise click.UsageError("Missing option '--to'.")
     if delete and move_to is not None:
         raise click.UsageError("--delete and --move-to exclude each other")
-    patterns = Patterns(include, exclude)
+    server = server_of(to, cacert, tls=False)
     options = WatchOptions(
-        folder, to, to.token, cacert, delete, move_to, settle, patterns, jobs, where
+        folder,
+        server,
+        token_of(server, token_file),
+        delete,
+        move_to,
+        settle,
+        Patterns(include, exclude),
+        jobs,
+        where,
     )
     _check_folders(options)
     with Importing():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted_upload.cli.patterns import Patterns
 from twisted_upload.client.targets import Target
@@ -24,8 +24,7 @@ class WatchOptions:
 
     folder: str
     to: Target
-    token: str | None
-    cacert: str | None
+    token: str | None = field(repr=False)
     delete: bool
     move_to: str | None
     settle: float

@@ -138,7 +138,6 @@ class _Watching:
             self._options.to,
             reactor=self.reactor,
             token=self._options.token,
-            cacert=self._options.cacert,
             name=os.path.basename(name),
             sha256=True,
             retry=0.0,
