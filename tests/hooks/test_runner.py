@@ -5,6 +5,7 @@ Which program is started when.  ``test_command.py`` tests the programs themselve
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.support.hook_rig import FAILURE, NAME, NOT_STARTED, Hooks, open_hooks
 from tests.support.stores import MILLISECONDS, Rig
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.runner import LOOK_INTERVAL, PAUSES, UNCOUNTED_INTERVAL
-from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
+from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, HookSpool
 from twisted_upload.hooks.spool_scan import scan
 from twisted_upload.interfaces import Arrival, Metadata
 
@@ -306,6 +307,41 @@ def test_many_that_fail(hooks: Hooks) -> None:
         hooks.pass_time(PAUSES[-1])
         assert len(hooks.runner._known) <= 14
     assert len(failed(hooks.path)) == 30
+
+
+def test_long_queue(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long queue, a scan takes more, because each one lists all of it."""
+    monkeypatch.setattr("twisted_upload.hooks.runner.BATCH", 4)
+    for serial in range(600):
+        hooks.store(serial, tell=False)
+    asked: list[int] = []
+
+    def noted(spool: HookSpool, most: int, known: Any) -> Any:
+        asked.append(most)
+        return scan(spool, most, known)
+
+    monkeypatch.setattr("twisted_upload.hooks.runner.scan", noted)
+    hooks.start()
+    assert asked[:2] == [4, 600 // 50]
+    assert waiting(hooks.path) == []
+
+
+def test_slow_scan(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan that takes long is not repeated soon: it takes a twentieth of the time at most."""
+    seen: list[float] = []
+
+    def slow(spool: HookSpool, most: int, known: Any) -> Any:
+        seen.append(hooks.clock.seconds())
+        hooks.clock.advance(3)
+        return scan(spool, most, known)
+
+    monkeypatch.setattr("twisted_upload.hooks.runner.scan", slow)
+    hooks.start()
+    for _ in range(20):
+        hooks.pass_time(LOOK_INTERVAL)
+    pauses = [after - before for before, after in pairwise(seen[1:])]
+    assert len(pauses) >= 2
+    assert min(pauses) >= 60
 
 
 # -- what an operator sees ----------------------------------------------------

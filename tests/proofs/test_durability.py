@@ -14,9 +14,9 @@ from tests.support.daemon import run_module
 LONG = bool(os.environ.get("LONG_TESTS"))
 
 
-def prove(name: str, *options: str, holds: bool = True) -> str:
+def prove(name: str, *options: str, holds: bool = True, seconds: float = 55) -> str:
     """Run a proof; return its output."""
-    done = run_module(f"tests.proofs.{name}", *options)
+    done = run_module(f"tests.proofs.{name}", *options, timeout=seconds)
     if done.returncode == SKIPPED:
         pytest.skip(done.stdout.strip().splitlines()[-1])
     assert done.returncode == (0 if holds else 1), done.stdout
@@ -152,3 +152,9 @@ def test_shared_folder() -> None:
 def test_counts() -> None:
     """The metrics page of two workers agrees with their senders' answers and the files on disk."""
     prove("counts", "--uploads=500", "--workers=2")
+
+
+@pytest.mark.skipif(not LONG, reason="takes a minute: with LONG_TESTS=1, or tests.proofs.forward")
+def test_forward() -> None:
+    """However often daemon and object store are killed, what was acknowledged is in both."""
+    prove("forward", "--rounds=3", seconds=300)
