@@ -44,7 +44,8 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("directory", "suffix", "names", "mode", "reserve", "no-fsync", "disk-threads"),
     ),
     "Object store": (
-        "See [The object store](../operations/runbook.md#the-object-store).",
+        "See [Object stores](../guide/object-store.md) and [The object"
+        " store](../operations/runbook.md#the-object-store).",
         ("store", "forward", "after-forward"),
     ),
     "Answers": ("See [Answers and codes](answers.md).", ("answer", "receipts")),
