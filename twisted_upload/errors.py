@@ -75,6 +75,9 @@ class UploadRefused(UploadError):
     code: str = "refused"
     """The code that is sent over the wire."""
 
+    retry_after: float = 0.0
+    """Seconds after which the server asks a client to try again; 0 if it does not say."""
+
     default_explanation: ClassVar[str] = "the upload was refused"
 
     def __init__(self, explanation: str | None = None) -> None:

@@ -34,7 +34,7 @@ import os, select, socket, sys
 for module, names in {
     os: ("sendfile", "pipe2", "pread", "get_blocking", "set_blocking", "O_NONBLOCK", "O_NOCTTY",
          "O_CLOEXEC", "geteuid", "posix_fadvise", "memfd_create", "fork"),
-    socket: ("SO_PEERCRED", "TCP_INFO", "AF_UNIX", "SO_REUSEPORT"),
+    socket: ("SO_PEERCRED", "SO_LINGER", "TCP_INFO", "AF_UNIX", "SO_REUSEPORT"),
     select: ("epoll", "poll"),
 }.items():
     for name in names:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import http.client
 import os
 import re
@@ -22,6 +23,7 @@ from tests.support.daemon import Daemon, connect, deadly, photo, wait_until
 from tests.support.pages import DOCS, block
 from tests.support.tools import free_port, tool
 from tests.support.tus_daemon import partial_size
+from twisted_upload import Attempt, RateLimit, sync
 
 if not DOCS.exists():
     pytest.skip("the pages are not beside the tests", allow_module_level=True)
@@ -222,6 +224,38 @@ def test_resumed(proxied: Proxied) -> None:
     )
     assert (status, response["upload-offset"]) == (204, f"{len(content)}")
     assert proxied.daemon.only_file() == content
+
+
+def test_our_client(proxied: Proxied, tmp_path: Path) -> None:
+    """Our client goes on where it was when the proxy was killed, and stores the file once."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(photo(20_000_000))
+    attempts: list[Attempt] = []
+    killed: list[int] = []
+
+    def kill(sent: int, total: int | None) -> None:
+        if sent > 5_000_000 and not killed:
+            killed.append(sent)
+            proxied.kill()
+
+    def start(attempt: Attempt) -> None:
+        attempts.append(attempt)
+        if attempt.error is not None and not is_open(proxied.port):
+            proxied.start()
+
+    receipt = sync.upload(
+        path,
+        f"http://127.0.0.1:{proxied.port}/",
+        retry=30,
+        limit=RateLimit(40_000_000),
+        progress=kill,
+        on_attempt=start,
+    )
+    assert receipt.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert proxied.daemon.only_file() == path.read_bytes()
+    assert killed
+    offsets = [attempt.offset for attempt in attempts if attempt.error is None]
+    assert offsets[-1] > 0
 
 
 def test_early_refusal(proxied: Proxied) -> None:

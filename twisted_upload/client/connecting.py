@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from twisted_upload.client.conversation import Connect, ConnectionBroken
-from twisted_upload.client.streams import Stream, reset_on_close
+from twisted_upload.client.streams import Stream
 from twisted_upload.client.targets import Target
 from twisted_upload.client.waiting import READ, WRITE, Waiter
 from twisted_upload.core.text import format_duration
 from twisted_upload.errors import CouldNotConnect, UploadTimedOut
 from twisted_upload.net.endpoint_text import socket_name
+from twisted_upload.net.linger import reset_on_close
 
 __all__ = ["connect"]
 
@@ -150,7 +151,10 @@ class _Attempt:
 
 def _addresses(target: Target, left: Callable[[], float | None], waiter: Waiter) -> list[_Address]:
     if target.scheme == "unix":
-        return [(socket.AF_UNIX, target.path)]
+        family = getattr(socket, "AF_UNIX", None)
+        if family is None:
+            raise CouldNotConnect("this system has no unix sockets")
+        return [(family, target.path)]
     try:
         return _look_up(target, socket.AI_NUMERICHOST)
     except OSError:

@@ -11,7 +11,6 @@ half-close, which ``SO_LINGER`` does not affect.
 from __future__ import annotations
 
 import socket
-import struct
 import time
 from typing import Any, cast
 
@@ -51,6 +50,7 @@ from twisted_upload.errors import (
 )
 from twisted_upload.interfaces import Receipt
 from twisted_upload.net.addresses import peer_name
+from twisted_upload.net.linger import reset_on_close
 
 __all__ = ["SendProtocol"]
 
@@ -116,8 +116,7 @@ class SendProtocol(Protocol):
                 )
             )
             return
-        handle = transport.getHandle()
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_on_close(transport.getHandle())
         self._start_timer(self._stall_timeout)
         if self._progress is not None:
             try:

@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
-import sys
 from collections.abc import Iterator
 
 from twisted_upload.client.conversation import ConnectionBroken
+from twisted_upload.net.linger import reset_on_close
 
-__all__ = ["ONE_READ", "Stream", "breaking", "reset_on_close"]
+__all__ = ["ONE_READ", "Stream", "breaking"]
 
 ONE_READ = 64 * 1024
 """Maximum number of bytes that are received at once."""
 
 _TCP_INFO_BYTES_ACKED = (120, 8)  # offset and length in struct tcp_info, linux/tcp.h
-
-# Windows has unsigned shorts there.
-_RESET = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
-
-
-def reset_on_close(connection: socket.socket) -> None:
-    """Have the kernel reset a connection when it is closed, or when the process dies."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
 class Stream:

@@ -161,6 +161,17 @@ def test_refused_for_too_long() -> None:
     assert max(delays) <= 30
 
 
+def test_retry_after() -> None:
+    """A server that says when to try again is not asked before, but at least twice a minute."""
+    body = json.dumps({"code": "busy", "detail": "no"}).encode()
+    busy = [answer(503, {"Retry-After": text}, body) for text in ("7", "3600", "soon")]
+    network = Network(ModelServer(refusals={"POST": busy}))
+    job, told = job_for(Content(DATA), network)
+    network.run(http_upload(job))
+    delays = [attempt.delay for attempt in told if attempt.error is not None]
+    assert delays == [7, 30, 1.5]
+
+
 def test_proxy_without_its_server() -> None:
     """What only a proxy says is not believed: 502, 404 and 413 end nothing."""
     foreign = [

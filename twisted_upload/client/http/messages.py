@@ -183,13 +183,24 @@ def error_in(response: Response) -> UploadError:
     Its code, and the explanation, are those of the server; of another program between it
     and us only the status is known.
     """
+    error = _problem_in(response) or _error_of_status(response)
+    if isinstance(error, UploadRefused):
+        error.retry_after = float(response.number("retry-after") or 0)
+    return error
+
+
+def _problem_in(response: Response) -> UploadRefused | None:
     problem = response.json()
     code, detail = problem.get("code"), problem.get("detail")
-    if isinstance(code, str) and isinstance(detail, str) and len(code) <= 64:
-        explanation = clean_text(detail)[:_LONGEST_EXPLANATION]
-        refusal = CODES.get(code, UploadRefused)(explanation)
-        refusal.code = clean_text(code)
-        return refusal
+    if not isinstance(code, str) or not isinstance(detail, str) or len(code) > 64:
+        return None
+    explanation = clean_text(detail)[:_LONGEST_EXPLANATION]
+    refusal = CODES.get(code, UploadRefused)(explanation)
+    refusal.code = clean_text(code)
+    return refusal
+
+
+def _error_of_status(response: Response) -> UploadError:
     reason = clean_text(response.reason)[:60]
     text = f"the server answered {response.status} {reason}".rstrip()
     kind = _KINDS.get(response.status)

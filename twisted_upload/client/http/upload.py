@@ -72,7 +72,8 @@ def _delay(job: HTTPUpload, way: _Way, error: UploadError) -> float:
     try:
         if not again:
             raise error
-        return job.attempts.delay_after(error)
+        asked = error.retry_after if isinstance(error, UploadRefused) else 0.0
+        return job.attempts.delay_after(error, asked)
     except UploadError:
         if finishing and not isinstance(error, OutcomeUnknown | UploadRefused):
             text = f"everything was sent, but no clear answer came: {error}"

@@ -11,9 +11,7 @@ sent, because it could not be read without the handshake.
 
 from __future__ import annotations
 
-import socket
 import ssl
-import struct
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -34,6 +32,7 @@ from zope.interface import implementer
 from twisted_upload.errors import CouldNotConnect
 from twisted_upload.net.addresses import peer_name
 from twisted_upload.net.gate import IConnectionSlot, IGate, IGatedFactory
+from twisted_upload.net.linger import reset_on_close
 from twisted_upload.net.timeouts import IdleTimeouts
 from twisted_upload.net.tls.certificates import Identity, handshake_failure, verifiable_name
 from twisted_upload.net.tls.failures import (
@@ -206,7 +205,7 @@ class _TLSClientFactory(_TLSFactory):
         # Unless the kernel resets the connection, a server without TLS would mistake the
         # handshake of a client that gives up, or dies, for a whole file.
         handle: Any = transport.getHandle()
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_on_close(handle)
         super().began(transport)
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
