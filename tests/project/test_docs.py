@@ -389,6 +389,7 @@ def named(dotted: str) -> bool:
 
 GUIDES, SITE = "test_guides.py::", "test_site.py::"
 OBJECT_GUIDE = "test_object_store_guide.py::"
+RECIPES = "test_recipes.py::"
 HTTP_GUIDE = "../system/test_http_guide.py::"
 
 RUN = {
@@ -437,7 +438,14 @@ RUN = {
         "errors": f"{GUIDES}test_errors_in_python",
         **dict.fromkeys(("sync", "aio", "state"), f"{GUIDES}test_other_programs"),
     },
-    "docs/guide/senders.md": {"unix": f"{GUIDES}test_command_of_the_daemon"},
+    "docs/guide/senders.md": {
+        "unix": f"{GUIDES}test_command_of_the_daemon",
+        "recipe-ci": f"{RECIPES}test_ci_job",
+        "recipe-cron": f"{RECIPES}test_backup",
+        "recipe-card": f"{RECIPES}test_card",
+        "recipe-phone": f"{RECIPES}test_phone",
+        "recipe-ping": f"{RECIPES}test_ping",
+    },
     "docs/guide/start.md": {
         "send-curl": f"{GUIDES}test_first_upload_by_curl",
         "send-nc": f"{GUIDES}test_first_upload",
