@@ -10,15 +10,15 @@ that fails is repeated, and its upload is stored.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
 from twisted.logger import globalLogBeginner
 
-from tests.engines import ceph
 from tests.engines.engine import Engine
 from tests.proofs import rigs
-from tests.proofs.object_kills import seaweedfs
+from tests.proofs.object_kills import chosen
 from tests.support.fault_matrix import FOREVER, Matrix, Result, cases
 
 STEPS = ("put", "put+head", "begin", "part", "complete", "complete+head", "tag", "abort")
@@ -61,13 +61,8 @@ def main() -> Sequence[str]:
     arguments = parser.parse_args()
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)  # each store logs its failure
     rigs.heading("engine", "step", "fails", "cases", "failed requests", "answers", "wrong")
-    if arguments.engine == "ceph":
-        found = ceph.running()
-        if found is None:
-            raise rigs.Skip(ceph.MISSING)
-        return prove(found, arguments)
-    with rigs.workplace() as work, seaweedfs(work) as server:
-        return prove(server.engine, arguments)
+    with rigs.workplace() as work, contextlib.ExitStack() as stack:
+        return prove(chosen(arguments.engine, work, stack)[0], arguments)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ in the bucket, whole, once.  After each start of the daemon, what it had begun i
 multipart upload is pending, and so nothing that nobody sees is stored.
 
 The uploads are small and large, over raw TCP and HTTP.  With the argument ``ceph``
-it is Ceph (`tests.engines.ceph`), which is not killed.
+it is Ceph (`tests.engines.ceph`), which is not killed.  ``--steal`` removes an object before
+each comparison, to show that it is missed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.engines import ceph
@@ -63,8 +64,11 @@ class Kills:
     :ivar verdict: the comparison, with the errors found.
     """
 
-    def __init__(self, work: Path, engine: Engine, chance: random.Random) -> None:
-        place = engine.place()
+    def __init__(
+        self, work: Path, engine: Engine, chance: random.Random, *, steal: bool = False
+    ) -> None:
+        self._place = place = engine.place()
+        self._steal = steal
         self.ledger = Ledger(Contents(SIZES))
         self.verdict = ObjectVerdict(place, self.ledger)
         self._work = work
@@ -95,6 +99,8 @@ class Kills:
             finally:
                 load.stop()
             self._heard(load, daemon)
+        if self._steal:
+            self._lose_an_object()
         self.verdict.look()
         self._left = self.verdict.left()
 
@@ -132,11 +138,20 @@ class Kills:
 
     def _wait(self) -> None:
         """Wait until the moment of a kill."""
-        if self._chance.random() < 0.5:  # at any moment, ...
+        if self._chance.random() < 0.5 and not self._steal:  # at any moment, ...
             time.sleep(self._chance.uniform(0, 2))
         else:  # ... or right after a success has been read
-            more = self._chance.randint(1, 200)
-            self.ledger.wait_for(len(self.ledger.acknowledged) + more, 2)
+            before = len(self.ledger.acknowledged)
+            self.ledger.wait_for(before + 10, 20)
+            self.ledger.wait_for(before + self._chance.randint(10, 200), 2)
+
+    def _lose_an_object(self) -> None:
+        """Remove an object, as an object store does that loses it."""
+        witness, acknowledged = self._place.witness, {*self.ledger.acknowledged}
+        for key in witness.objects(self._place.prefix):
+            if self.ledger.contents.number(witness.get(key)) in acknowledged:
+                witness.remove(key)
+                return
 
     def _heard(self, load: Load, daemon: Servant) -> None:
         self._names.update(load.http.names)
@@ -146,31 +161,29 @@ class Kills:
         self.wrong.extend(f"visible on the node: {name}" for name in visible(str(daemon.directory)))
 
 
-@contextlib.contextmanager
-def seaweedfs(work: Path) -> Iterator[SeaweedFS]:
+def chosen(engine: str, work: Path, stack: contextlib.ExitStack) -> tuple[Engine, SeaweedFS | None]:
     """
-    Run SeaweedFS.
+    Return an engine, and what can kill it.
 
     :raises rigs.Skip: it is not installed.
     """
+    if engine == "ceph":
+        found = ceph.running()
+        if found is None:
+            raise rigs.Skip(ceph.MISSING)
+        return found, None
     if program() is None:
         raise rigs.Skip(MISSING)
-    with SeaweedFS(work / "weed") as server:
-        yield server
+    server = stack.enter_context(SeaweedFS(work / "weed"))
+    return server.engine, server
 
 
 def rounds(arguments: argparse.Namespace, work: Path) -> Sequence[str]:
     """Kill, restart, compare, print the table."""
     chance = random.Random(arguments.seed)
     with contextlib.ExitStack() as stack:
-        if arguments.engine == "ceph":
-            found, server = ceph.running(), None
-            if found is None:
-                raise rigs.Skip(ceph.MISSING)
-        else:
-            server = stack.enter_context(seaweedfs(work))
-            found = server.engine
-        kills = Kills(work, found, chance)
+        found, server = chosen(arguments.engine, work, stack)
+        kills = Kills(work, found, chance, steal=arguments.steal)
         for _ in range(arguments.daemons):
             kills.kill_daemon()
         if server is not None and arguments.engines:
@@ -195,6 +208,7 @@ def main() -> Sequence[str]:
     parser.add_argument("--daemons", type=int, default=100, help="kills of the daemon")
     parser.add_argument("--engines", type=int, default=50, help="kills of SeaweedFS")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--steal", action="store_true", help="lose objects")
     parser.add_argument("--folder", help="where to work; needs some GB")
     arguments = parser.parse_args()
     with rigs.workplace(arguments.folder) as work:

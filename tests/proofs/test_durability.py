@@ -13,6 +13,9 @@ from tests.support.daemon import run_module
 
 LONG = bool(os.environ.get("LONG_TESTS"))
 
+SLOWLY = 180
+"""Seconds for a proof with an object store: it takes 15, and minutes on a busy machine."""
+
 
 def prove(name: str, *options: str, holds: bool = True, seconds: float = 55) -> str:
     """Run a proof; return its output."""
@@ -158,3 +161,24 @@ def test_counts() -> None:
 def test_forward() -> None:
     """However often daemon and object store are killed, what was acknowledged is in both."""
     prove("forward", "--rounds=3", seconds=300)
+
+
+@pytest.mark.timeout(SLOWLY)
+def test_object_kills() -> None:
+    """However often the daemon or its object store is killed, what was acknowledged is there."""
+    prove("object_kills", "--daemons=3", "--engines=1", "--seed=3", seconds=SLOWLY - 5)
+
+
+@pytest.mark.timeout(SLOWLY)
+def test_object_kills_can_fail() -> None:
+    """That proof notices an object that has been removed."""
+    said = prove(
+        "object_kills", "--daemons=1", "--engines=0", "--steal", holds=False, seconds=SLOWLY - 5
+    )
+    assert "WRONG: lost upload" in said
+
+
+@pytest.mark.timeout(SLOWLY)
+def test_object_load() -> None:
+    """If the object store fails in every way under load, what was acknowledged is there."""
+    prove("object_load", "--faults=5", seconds=SLOWLY - 5)
