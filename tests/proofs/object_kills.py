@@ -18,7 +18,7 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.engines import ceph
@@ -161,6 +161,19 @@ class Kills:
         self.wrong.extend(f"visible on the node: {name}" for name in visible(str(daemon.directory)))
 
 
+@contextlib.contextmanager
+def seaweedfs(work: Path) -> Iterator[SeaweedFS]:
+    """
+    Run SeaweedFS.
+
+    :raises rigs.Skip: it is not installed.
+    """
+    if program() is None:
+        raise rigs.Skip(MISSING)
+    with SeaweedFS(work / "weed") as server:
+        yield server
+
+
 def chosen(engine: str, work: Path, stack: contextlib.ExitStack) -> tuple[Engine, SeaweedFS | None]:
     """
     Return an engine, and what can kill it.
@@ -172,9 +185,7 @@ def chosen(engine: str, work: Path, stack: contextlib.ExitStack) -> tuple[Engine
         if found is None:
             raise rigs.Skip(ceph.MISSING)
         return found, None
-    if program() is None:
-        raise rigs.Skip(MISSING)
-    server = stack.enter_context(SeaweedFS(work / "weed"))
+    server = stack.enter_context(seaweedfs(work))
     return server.engine, server
 
 
