@@ -28,7 +28,7 @@ from pathlib import Path
 from tests.proofs import rigs
 from tests.proofs.load import Contents, Ledger, Senders, Verdict, visible
 from tests.proofs.servant import Servant
-from tests.support.daemon import deadly
+from tests.support.daemon import deadly, wait_until
 
 SIZES = (100, 4_000, 20_000, 300_000, 2_000_000)
 
@@ -116,6 +116,7 @@ def _locks(first: Path, second: Path) -> Iterator[tuple[str, str]]:
     )
     assert holder.stdout is not None
     holder.stdout.readline()
+    wait_until((second / path.name).exists, "a file to be seen through the other mount")
     with (second / path.name).open("r+") as file:
         yield "a lock (flock) is seen through the other mount", _locked(file.fileno())
         holder.kill()
