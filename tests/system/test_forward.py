@@ -17,7 +17,8 @@ import pytest
 from tests.engines.engine import Engine, Place
 from tests.engines.seaweedfs import SeaweedFS
 from tests.support.daemon import SUCCESS, Daemon, photo, sha256, wait_until
-from tests.support.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy, Rule
+from tests.support.faults import FAULTS
 from tests.support.hook_markers import waiting
 from twisted_upload.hooks.folders import FORWARD
 
@@ -213,6 +214,29 @@ def test_started_while_away(tmp_path: Path, seaweedfs: Engine) -> None:
             back.wait()
             back.compare()
         assert [seen.step for seen in proxy.seen].count("put") == 1
+
+
+def test_faults(tmp_path: Path, seaweedfs: Engine) -> None:
+    """Whatever fails once at whatever step, each file becomes one object, whole."""
+    once = [
+        *(("put", fault) for fault in ("reset-after", "503", "truncated", "flipped")),
+        *(("begin", fault) for fault in ("reset-after", "500")),
+        *(("part", fault) for fault in ("500-after", "flipped")),
+        *(("complete", fault) for fault in ("reset-after", "error-in-200-after", "garbage")),
+        ("head", "reset-before"),
+    ]
+    with FaultProxy(seaweedfs.port) as proxy:
+        rules = [Rule(step, FAULTS[fault]) for step, fault in once]
+        proxy.script(*rules)
+        it = Forwards(tmp_path, seaweedfs.place(), seaweedfs.environment(proxy.endpoint))
+        with it.daemon() as daemon:
+            for number in range(5):
+                it.send(daemon, b"%d" % number)
+                it.send(daemon, LARGE[: 6_000_000 + number])
+            it.wait()
+            it.compare()
+            assert "Traceback" not in daemon.log.read_text()
+        assert [rule.happened for rule in rules] == [1] * len(rules)
 
 
 def test_wrong_key(tmp_path: Path, seaweedfs: Engine) -> None:

@@ -204,6 +204,28 @@ def test_marker_cannot_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     rig.close()
 
 
+def test_put_after_the_end(tmp_path: Path) -> None:
+    """
+    A put that ends when the store has been closed leaves the rest to the next daemon: the
+    program is not forgotten.
+    """
+    program = Program()
+    one = ManualObjectPartials(tmp_path, program=program)
+    one.complete(one.create())
+    while one.disk.waiting:
+        one.disk.work()
+    one.store.close()
+    one.putting.work()
+    assert len(one.stored()) == 1
+    assert len(waiting(tmp_path, FORWARD)) == 1
+    program = Program()
+    other = ManualObjectPartials(tmp_path, bucket=one.bucket, program=program)
+    other.pass_time(20)
+    assert program.told == [f"s3://memory/inbox/{name}" for name in one.stored()]
+    assert waiting(tmp_path, FORWARD) == []
+    other.close()
+
+
 # -- the daemon is killed -----------------------------------------------------
 
 

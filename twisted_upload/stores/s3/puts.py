@@ -23,6 +23,7 @@ answer                 the same            gone          the same
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -172,6 +173,8 @@ class Puts:
         local = self._local
         assert local is not None
         queue = local.queue(HOOKS)
+        if queue is None and HOOKS in local.queues.names:  # the daemon is about to end
+            raise OSError(errno.EBADF, "the queue of programs is closed")
         if queue is not None and not _is_recorded(queue, marker):
             url = f"{self._bucket.name.rstrip('/')}/{marker.name}"
             assert marker.sha256 is not None
