@@ -142,9 +142,9 @@ def kills(work: Path, server: SeaweedFS, arguments: argparse.Namespace) -> list[
     return wrong
 
 
-def rate(work: Path, server: SeaweedFS, place: Place, seconds: float) -> None:
+def rates(work: Path, server: SeaweedFS, place: Place, seconds: float) -> None:
     """Measure how many uploads of 4 KiB are acknowledged a second, in each way."""
-    rigs.heading("way", "uploads/s")
+    rigs.heading("way", "uploads/s", "CPU time of each")
     forward = f"--forward={place.url}", "--node=one"
     for way, options in ("without", ()), ("it hangs", forward), ("it works", forward):
         ledger = Ledger(Contents((4096,)))
@@ -156,10 +156,12 @@ def rate(work: Path, server: SeaweedFS, place: Place, seconds: float) -> None:
             senders = Senders(daemon.address, ledger, at_a_time=RATE_AT_A_TIME)
             senders.start()
             time.sleep(1)
-            before, began = len(ledger.acknowledged), time.monotonic()
+            before, began, used = len(ledger.acknowledged), time.monotonic(), daemon.cpu_time()
             time.sleep(seconds)
-            after = len(ledger.acknowledged)
-            rigs.row(way, f"{(after - before) / (time.monotonic() - began):.0f}")
+            number = len(ledger.acknowledged) - before
+            used = (daemon.cpu_time() - used) / number
+            rate = number / (time.monotonic() - began)
+            rigs.row(way, f"{rate:.0f}", f"{used * 1e6:.0f} us")
             senders.stop()
             daemon.signal(signal.SIGKILL)
         if way == "it hangs":
@@ -176,7 +178,7 @@ def main() -> Sequence[str]:
     arguments = parser.parse_args()
     with rigs.workplace(arguments.folder) as work, seaweedfs(work) as server:
         if arguments.rate:
-            rate(work, server, server.engine.place(), arguments.rate)
+            rates(work, server, server.engine.place(), arguments.rate)
             return []
         return kills(work, server, arguments)
 
