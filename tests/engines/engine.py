@@ -35,6 +35,13 @@ class Place:
         """Return it as options have it, such as ``s3://uploads/one``."""
         return f"s3://{self.bucket}/{self.prefix.rstrip('/')}"
 
+    def clear(self) -> None:
+        """Remove everything: an engine may keep it in memory."""
+        for key in self.witness.objects(self.prefix):
+            self.witness.remove(key)
+        for key, identity in self.witness.pending(self.prefix):
+            self.witness.request("DELETE", key, {"uploadId": identity})
+
 
 @dataclass(frozen=True)
 class Engine:

@@ -46,9 +46,11 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture
-def place(engine: Engine) -> Place:
-    """A place in each engine in turn, for this test alone."""
-    return engine.place()
+def place(engine: Engine) -> Iterator[Place]:
+    """A place in each engine in turn, for this test alone; it is cleared afterwards."""
+    place = engine.place()
+    yield place
+    place.clear()
 
 
 @pytest.fixture

@@ -132,6 +132,7 @@ class Kills:
             self.verdict.wait_until_gone(self.verdict.left())
             daemon.stop()
         self.verdict.look_at_the_end(self._names)
+        self.verdict.clear()
 
     def _daemon(self) -> Servant:
         return Servant(self._work, *self._options, environment=self._environment)

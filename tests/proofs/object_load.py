@@ -78,6 +78,7 @@ class Trouble:
             self.verdict.wait_until_gone(left)
             daemon.stop()
         self.verdict.look_at_the_end(names)
+        self.verdict.clear()
 
     def _fail(self, proxy: FaultProxy, step: str, fault: str) -> None:
         """Have a fault happen to a few requests, and wait until uploads are stored again."""

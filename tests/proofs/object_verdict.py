@@ -70,6 +70,10 @@ class ObjectVerdict:
             if stored != (-1 if self._ledger.contents.tiny(number) else number):
                 self.wrong.append(f"upload {number} is not what has the name in its receipt")
 
+    def clear(self) -> None:
+        """Remove everything."""
+        self._place.clear()
+
     def left(self) -> list[Pending]:
         """Return the pending multipart uploads."""
         return self._place.witness.pending(self._place.prefix)
