@@ -238,6 +238,30 @@ def test_broken_connection(command: Command, place: Path, tmp_path: Path) -> Non
     assert "; retrying in " in err
 
 
+def test_broken_connection_of_an_archive(command: Command, place: Path, tmp_path: Path) -> None:
+    """An archive goes on where it stopped too, although it is not a file."""
+    (tmp_path / "photos").mkdir()
+    contents = {f"photos/{number}.jpg": os.urandom(LARGE // 10) for number in range(10)}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    with TusDaemon(place) as daemon, Relay(daemon.http_port) as relay:
+        words = ["--tar", "photos", "--to", url_of(relay.port), *SLOWLY]
+        with command.start(*words) as sending:
+            wait_until(lambda: partial_size(daemon) > LARGE // 4, "a part")
+            relay.cut()
+            assert sending.stderr is not None
+            sending.stderr.readline()
+            relay.repair()
+            out, _ = sending.communicate(timeout=PATIENCE)
+        (archive,) = daemon.files()
+        with tarfile.open(archive) as opened:
+            found = {info.name: opened.extractfile(info) for info in opened if info.isfile()}
+            assert {name: file and file.read() for name, file in found.items()} == contents
+    result = json.loads(out)
+    assert (sending.returncode, result["file"]) == (0, "photos.tar")
+    assert 0 < result["resumed_bytes"] < LARGE
+
+
 def test_restarted_command(command: Command, place: Path, tmp_path: Path) -> None:
     """A command that was killed goes on where it stopped when it is run again."""
     path, digest = make_file(tmp_path, LARGE)

@@ -104,11 +104,14 @@ class TarStream(SizedSource):
         return TarStream(self._plan)
 
     def readinto(self, buffer: Any) -> int:
-        """Read the next bytes into a buffer; return how many, 0 at the end."""
+        """Fill a buffer with the next bytes; return how many, fewer only at the end."""
+        view, filled = memoryview(buffer).cast("B"), 0
         with self._lock:
             if self.closed:
                 raise ValueError("it is closed")
-            return self._readinto(memoryview(buffer).cast("B"))
+            while moved := self._readinto(view[filled:]):
+                filled += moved
+        return filled
 
     def _readinto(self, view: memoryview) -> int:
         plan = self._plan
@@ -135,8 +138,9 @@ class TarStream(SizedSource):
         if base + offset < 0:
             raise ValueError(f"negative offset {base + offset}")
         with self._lock:
-            self._release()
-            self._position = base + offset
+            if base + offset != self._position:  # else the file that is open stays open
+                self._release()
+                self._position = base + offset
         return self._position
 
     def tell(self) -> int:
