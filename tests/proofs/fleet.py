@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import random
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ from pathlib import Path
 from tests.engines.seaweedfs import MISSING, program
 from tests.proofs import rigs
 from tests.proofs.load import Contents, Ledger, Senders, Verdict
-from tests.proofs.put_load import PutSenders
+from tests.proofs.put_load import PutSenders, put_in_parts
 from tests.proofs.tus_load import PartialLedger, TusSenders
 from tests.support.fleet import OURS, Fleet, Node
 from tests.support.fleet_store import FleetStore
@@ -38,6 +39,9 @@ RESUMABLE_SIZES = (20_000, 300_000, 3_000_000)
 
 RAW, PUT, TUS = 12, 4, 4
 """Senders of each kind."""
+
+JOINED, PARTS = 5, 4
+"""Uploads that are sent in parts that the server joins, and in how many."""
 
 WAITS = 8.0
 """Seconds for which requests for a node that restarts wait at the load balancer, at least."""
@@ -276,6 +280,13 @@ def prove(
         turns = Rounds(fleet, load)
         load.start()
         load.wait()
+        for _ in range(JOINED):
+            number = load.put.next()
+            status = put_in_parts(fleet.http, load.put.contents[number], PARTS)
+            if status != http.client.CREATED:
+                turns.wrong.append(f"an upload in {PARTS} parts was answered with {status}")
+                continue
+            load.put.acknowledge(number)
         load.note("left alone")
         for number in range(rounds):
             node = fleet.nodes[number // 2 % len(fleet.nodes)]

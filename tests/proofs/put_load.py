@@ -4,13 +4,14 @@ Senders of plain uploads over HTTP, which record what they have been told.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import threading
 import time
 
 from tests.proofs.load import Ledger
 
-__all__ = ["PutSenders"]
+__all__ = ["PutSenders", "put_in_parts"]
 
 _TIMEOUT = 60.0
 _PAUSE = 0.02  # after a break, so that senders do not spin while nothing answers
@@ -64,3 +65,37 @@ class PutSenders:
                     time.sleep(_PAUSE)
             finally:
                 connection.close()
+
+
+def put_in_parts(address: tuple[str, int], content: bytes, parts: int) -> int:
+    """
+    Send one upload as clients do that send parts at the same time, and return the status of
+    the last request: 201 if it is stored.
+    """
+    size = len(content) // parts + 1
+    paths = []
+    for start in range(0, len(content), size):
+        piece = content[start : start + size]
+        fields = {"Upload-Length": str(len(piece)), "Upload-Concat": "partial"}
+        status, path = _tus(address, "POST", "/files/", b"", fields)
+        if status != http.client.CREATED:
+            return status
+        paths.append(path)
+        status, _ = _tus(address, "PATCH", path, piece, {"Upload-Offset": "0"})
+        if status != http.client.NO_CONTENT:
+            return status
+    return _tus(address, "POST", "/files/", b"", {"Upload-Concat": f"final;{' '.join(paths)}"})[0]
+
+
+def _tus(
+    address: tuple[str, int], method: str, path: str, body: bytes, fields: dict[str, str]
+) -> tuple[int, str]:
+    """Return the status of a response, and the path of the upload that it names."""
+    connection = http.client.HTTPConnection(*address, timeout=_TIMEOUT)
+    common = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    with contextlib.closing(connection):
+        connection.request(method, path, body, {**common, **fields})
+        response = connection.getresponse()
+        response.read()
+        location = response.getheader("Location") or ""
+    return response.status, "/files/" + location.rpartition("/")[2]
