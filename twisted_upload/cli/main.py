@@ -226,11 +226,13 @@ def _complete_file(
 )  # fmt: skip
 @click.option(
     "--retry-unknown", is_flag=True,
-    help="With --retry, also retry if the outcome is unknown; the file may then be stored twice.",
+    help="With --retry, also retry if the outcome is unknown; the file may then be stored twice."
+    " Over HTTP the server is asked instead.",
 )  # fmt: skip
 @duration_option(
     "--retry-delay", default="1s",
-    help="Approximate delay before the first retry; it doubles each time, up to a minute.",
+    help="Approximate delay before the first retry, except over HTTP; it doubles each time, up to a"
+    " minute.",
 )  # fmt: skip
 @answer_option
 @click.option(
