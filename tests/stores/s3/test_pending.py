@@ -195,6 +195,39 @@ def test_never_begun(fleet: Fleet) -> None:
     assert fleet.notes("one") == []
 
 
+def test_answer_to_begin_is_lost_and_it_is_begun_again(fleet: Fleet) -> None:
+    """
+    What is begun again under the same name, as forwarding does, is not taken for what was
+    begun before; that is aborted when this one has ended.
+    """
+    one = fleet.process("one")
+    fleet.memory.fail("begin", Unreachable("lost"), late=True)
+    with pytest.raises(Unreachable):
+        begin(one)
+    (lost,) = fleet.pending()
+    identity = begin(one)
+    one.clean()
+    assert fleet.pending() == {lost, identity}
+    one.bucket.abort(name_of("one"), identity)
+    one.clean()
+    assert fleet.pending() == set()
+
+
+def test_begun_again_at_this_moment(fleet: Fleet) -> None:
+    """The same, if the object store has begun it, and has not told its id yet."""
+    one = fleet.process("one")
+    fleet.memory.fail("begin", Unreachable("lost"))
+    with pytest.raises(Unreachable):
+        begin(one)
+    one.beginning(name_of("one"))
+    identity = fleet.memory.begin(name_of("one"), ABOUT)
+    one.clean()
+    assert fleet.pending() == {identity}
+    one.begun(name_of("one"), identity)
+    one.clean()
+    assert fleet.pending() == {identity}
+
+
 # -- dead processes ---------------------------------------------------------------
 
 
@@ -224,6 +257,27 @@ def test_killed_before_the_id_is_known(fleet: Fleet) -> None:
     two.clean()
     assert [it.name for it in fleet.memory.pending()] == [name_of("one", 1)]
     two.close()
+    assert fleet.notes("one") == []
+
+
+def test_killed_before_the_id_is_known_and_begun_again(fleet: Fleet) -> None:
+    """
+    What a living process sends under the name that a killed one had begun stays; what the
+    killed one has left is aborted when that has ended.
+    """
+    one, two, three = (fleet.process("one") for _ in range(3))
+    one.beginning(name_of("one"))
+    left = fleet.memory.begin(name_of("one"), ABOUT)
+    fleet.kill(one)
+    identity = begin(two)
+    three.clean()
+    two.clean()
+    assert fleet.pending() == {left, identity}
+    two.bucket.abort(name_of("one"), identity)
+    three.clean()
+    assert fleet.pending() == set()
+    two.close()
+    three.close()
     assert fleet.notes("one") == []
 
 
@@ -332,6 +386,22 @@ def test_long(fleet: Fleet) -> None:
         if fleet.seconds % 180 < 60:
             assert (one.clean_old(), two.clean_old()) == (0, 0)
     assert fleet.pending() == {identity}
+
+
+def test_long_while_aborts_fail(fleet: Fleet) -> None:
+    """That a node is alive is said before what may take long, and although that fails."""
+    one, two = fleet.process("one"), fleet.process("two")
+    identity, other = begin(one), begin(one, number=1)
+    fleet.memory.fail("abort", Unreachable("away"), 2)
+    with pytest.raises(Unreachable):
+        one.bucket.abort(name_of("one", 1), other)
+    fleet.seconds += EXPIRY + 1
+    fleet.memory.calls.clear()
+    with pytest.raises(Unreachable):
+        one.clean()
+    assert [operation for operation, _ in fleet.memory.calls] == ["put", "abort"]
+    assert two.clean_old() == 0
+    assert identity in fleet.pending()
 
 
 def test_long_and_killed(fleet: Fleet) -> None:

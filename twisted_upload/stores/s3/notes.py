@@ -75,6 +75,7 @@ class PendingNotes:
         self._files = files
         self._now = now
         self._pending: dict[str, Note] = {}
+        self._beginning: set[str] = set()  # names
         self._ended = 0
         self._closed = False
         self._mutex = threading.Lock()
@@ -87,13 +88,20 @@ class PendingNotes:
         """
         note = Note(name, "", self._now())
         with self._mutex:
+            self._beginning.add(name)
             self._pending[name] = note
             self._write([note])
+
+    def not_begun(self, name: str) -> None:
+        """Note that it is not known whether an upload has been begun: nobody will send it."""
+        with self._mutex:
+            self._beginning.discard(name)
 
     def begun(self, name: str, identity: str) -> None:
         """Note an upload that has just been begun."""
         note = Note(name, identity, self._now())
         with self._mutex:
+            self._beginning.discard(name)
             self._pending.pop(name, None)
             self._pending[identity] = note
             self._write([note])
@@ -105,6 +113,7 @@ class PendingNotes:
         :param which: its id; its name, if it has none.
         """
         with self._mutex:
+            self._beginning.discard(which)
             if self._pending.pop(which, None) is None:
                 return
             self._ended += 1
@@ -117,6 +126,28 @@ class PendingNotes:
         """Return those of this process that have an id."""
         with self._mutex:
             return [note for note in self._pending.values() if note.identity]
+
+    def is_in_use(self, name: str) -> bool:
+        """
+        Return whether a living process may be sending an upload of this name.
+
+        A file that is forwarded again is an upload of the same name, perhaps of another process.
+
+        :raises OSError: it is not known.
+        """
+        with self._mutex:
+            if name in self._beginning:
+                return True
+            if any(note.name == name and note.identity for note in self._pending.values()):
+                return True
+        for file in os.listdir(self._folder):
+            match = self._pattern.fullmatch(file)
+            if match is None or match[1] == self.owner or not is_alive(self._folder, match[1]):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                if any(note.name == name for note in self._read(file)):
+                    return True
+        return False
 
     def stay(self) -> None:
         """Keep this process from being taken for dead; to be called every minute."""

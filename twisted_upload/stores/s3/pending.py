@@ -5,6 +5,7 @@ Multipart uploads that nobody will complete, and how they are removed.
 2. What a process has left that was killed, another one of the same node aborts at its start,
    or within a minute: it is in the notes on the node's disk.  A name is noted before its upload
    is begun: if the answer with the id was lost, the object store lists the ids of that name.
+   That waits while a living process is sending under this name, as forwarding does again.
 3. What is in no notes, because a disk or a machine was lost, is in the object store's list.
    Every hour, each node aborts what is older than an hour there, if its name is one that this
    program gives, and its node does not say that it is alive.
@@ -15,6 +16,7 @@ Beyond that, the bucket should have a rule ``AbortIncompleteMultipartUpload``.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,6 +106,8 @@ class PendingUploads:
 
         :param identity: empty, if nothing is known but that it may have been begun.
         """
+        if not identity:
+            self._notes.not_begun(name)
         with self._lock:
             self._aborting[identity or name] = Note(name, identity, self._now())
 
@@ -117,21 +121,30 @@ class PendingUploads:
         :raises OSError: the notes cannot be read.
         """
         self._notes.stay()
-        failed: ObjectStoreError | None = None
+        # First, because what follows may take long, and others rely on it.
+        failed = self._say_alive()
         with self._lock:
             aborting = [*self._aborting.values()]
-        for note in aborting:
-            failed = self._try_abort(note) or failed
-        for owner, notes in self._notes.dead():
-            remaining = [self._try_abort(note) for note in notes]
-            if not any(remaining):
+        for owner, notes in itertools.chain([("", aborting)], self._notes.dead()):
+            remain = False
+            for note in notes:
+                try:
+                    remain |= not self._abort(note)
+                except ObjectStoreError as error:
+                    remain, failed = True, error
+            if owner and not remain:
                 self._notes.forget(owner)
-            failed = next(filter(None, remaining), failed)
-        long = self._now() - ALIVE_AFTER
-        if any(note.began < long for note in self._notes.pending()):
-            self._leases.renew()
         if failed is not None:
             raise failed
+
+    def _say_alive(self) -> ObjectStoreError | None:
+        long = self._now() - ALIVE_AFTER
+        try:
+            if any(note.began < long for note in self._notes.pending()):
+                self._leases.renew()
+        except ObjectStoreError as error:
+            return error
+        return None
 
     def clean_old(self) -> int:
         """
@@ -167,18 +180,26 @@ class PendingUploads:
     def _is_ours(self, identity: str) -> bool:
         return any(note.identity == identity for note in self._notes.pending())
 
-    def _try_abort(self, note: Note) -> ObjectStoreError | None:
-        name, identity, _ = note
-        try:
-            for each in [identity] if identity else self._identities(name):
-                self._plain.abort(name, each)
-        except ObjectStoreError as error:
-            return error
-        self.ended(identity or name)
-        return None
+    def _abort(self, note: Note) -> bool:
+        """
+        Abort what a note is about.
 
-    def _identities(self, name: str) -> list[str]:
-        return [it.identity for it in self._plain.pending(name) if it.name == name]
+        :return: false if that has to wait: all that has its name is to be aborted, and
+            a living process may be sending under this name now.
+        :raises ObjectStoreError: it cannot be aborted.
+        """
+        name, identity, _ = note
+        if not identity:
+            others = [it.identity for it in self._plain.pending(name) if it.name == name]
+            # Only now: what is begun from now on is not among them.
+            if others and self._notes.is_in_use(name):
+                return False
+            for other in others:
+                self._plain.abort(name, other)
+        else:
+            self._plain.abort(name, identity)
+        self.ended(identity or name)
+        return True
 
 
 class NotedBucket:
