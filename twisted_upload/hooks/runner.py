@@ -276,7 +276,7 @@ class HookRunner:
             elif end.succeeded or self._stopping:
                 self._log.ended(task.marker.name, end)
                 self._forget(task)
-                if end.succeeded and end.ran:
+                if end.succeeded and task.succeeded:
                     self._done(task.marker)
             else:
                 self._failed(end, task)

@@ -25,9 +25,10 @@ class HookTask:
     :ivar failures: how often the program, or forwarding, has failed.
     :ivar tries: how often it has failed, whether it ran or not.
     :ivar waits: for what another daemon has started.
+    :ivar succeeded: whether it has succeeded here, with or without its marker removed.
     """
 
-    __slots__ = ("_success", "failures", "marker", "spool", "tries", "waits")
+    __slots__ = ("_success", "failures", "marker", "spool", "succeeded", "tries", "waits")
 
     def __init__(self, spool: HookSpool, marker: Marker) -> None:
         self.spool = spool
@@ -35,6 +36,7 @@ class HookTask:
         self.failures = 0
         self.tries = 0
         self.waits = False
+        self.succeeded = False
         self._success: HookEnd | None = None  # its marker could not be removed
 
     def run(self, command: IHookCommand) -> HookEnd | None:
@@ -58,6 +60,7 @@ class HookTask:
             os.close(held)
         if not end.succeeded:
             return end
+        self.succeeded |= end.ran
         try:
             spool.remove(marker)
         except OSError as error:

@@ -204,6 +204,51 @@ def test_marker_cannot_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     rig.close()
 
 
+def test_marker_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the marker of a put cannot be removed at first, the program is started after that."""
+    program = Program()
+    rig = ManualObjectPartials(tmp_path, program=program)
+    with monkeypatch.context() as patch:
+
+        def fails(*_: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        patch.setattr(HookSpool, "remove", fails)
+        rig.complete(rig.create())
+        rig.work()
+        assert program.told == []
+    rig.pass_time(3)
+    assert waiting(tmp_path, FORWARD) == []
+    assert program.told == [f"s3://memory/inbox/{name}" for name in rig.stored()]
+    rig.close()
+
+
+def test_marker_is_incomplete(tmp_path: Path) -> None:
+    """
+    A marker for the program that a killed process has not written whole, and that is about to
+    be removed for that, does not count as recorded.
+    """
+    program = Program()
+    rig = ManualObjectPartials(tmp_path, program=program)
+    queue, forward = rig.local.queue(HOOKS), rig.local.queue(FORWARD)
+    assert queue is not None
+    assert forward is not None
+    told = rig.complete(rig.create())
+    while rig.disk.waiting:
+        rig.disk.work()
+    (name,) = waiting(tmp_path, FORWARD)
+    identity = name.removesuffix(f".{forward.owner}.json")
+    cut = tmp_path / HOOKS / WAITING / queue.name_of(identity)
+    cut.write_bytes(b'{"name": "17953281')
+    cut.chmod(0o600)
+    rig.work()
+    assert (told, program.told) == ([], [])
+    cut.unlink(missing_ok=True)
+    rig.pass_time(3)
+    assert len(told) == len(program.told) == len(waiting(tmp_path)) == 1
+    rig.close()
+
+
 def test_put_after_the_end(tmp_path: Path) -> None:
     """
     A put that ends when the store has been closed leaves the rest to the next daemon: the

@@ -24,7 +24,6 @@ answer                 the same            gone          the same
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -201,9 +200,8 @@ class Puts:
 
 
 def _is_recorded(queue: HookSpool, marker: Marker) -> bool:
-    """Return whether this process has recorded it before."""
+    """Return whether this process has recorded it before, or taken it over, whole."""
     try:
-        os.stat(queue.name_of(marker.identity), dir_fd=queue.waiting, follow_symlinks=False)
-    except FileNotFoundError:
+        return queue.read(Marker(marker.identity))
+    except (FileNotFoundError, ValueError):
         return False
-    return True
