@@ -78,6 +78,7 @@ class ModelServer:
     refusals: dict[str, list[bytes]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     receipts: bool = True
+    closes: bool = False
 
     def forget(self) -> None:
         """Forget all uploads, as a server does after a time."""
@@ -87,6 +88,16 @@ class ModelServer:
         """Handle a request; a body that is not whole is one that broke off."""
         method, path = head["method"], head["path"]
         self.requests.append(method)
+        response = self._respond(method, path, head, body, whole=whole)
+        if method == "HEAD" and response is not None:  # RFC 9110, section 9.3.2
+            response = response[: response.index(b"\r\n\r\n") + 4]
+        if self.closes and response is not None:
+            return response.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+        return response
+
+    def _respond(
+        self, method: str, path: str, head: dict[str, str], body: bytes, *, whole: bool
+    ) -> bytes | None:
         if self.refusals.get(method):
             return self.refusals[method].pop(0)
         if not self.has_tus:
@@ -165,7 +176,9 @@ class Network:
     A driver whose connections go to a model server.
 
     :ivar breaks: for each connection: after so many bytes it breaks, and whether that is
-        before the answer that is then due; connections that follow do not break.
+        before the answer that is then due; with -2, the answer to its second request is
+        lost.  Connections that follow do not break.
+    :ivar connections: how many there were.
     :ivar between: called before each connection.
     """
 
@@ -177,7 +190,9 @@ class Network:
     _output: bytes = b""
     _left: float = float("inf")
     _loses_answer: bool = False
+    _requests: int = 0
     _open: bool = False
+    connections: int = 0
 
     def clock(self) -> float:
         """Return the seconds that have passed."""
@@ -226,8 +241,10 @@ class Network:
 
     def _connect(self) -> str:
         self.between()
+        self.connections += 1
         left, self._loses_answer = next(self.breaks, (float("inf"), False))
-        self._left = left
+        self._requests = min(0, left)  # type: ignore[assignment]
+        self._left = float("inf") if left < 0 else left
         self._input = self._output = b""
         self._open = left != 0
         if not self._open:
@@ -264,6 +281,11 @@ class Network:
             request = {**fields, "method": method, "path": path}
             response = self.server.respond(request, body, whole=complete)
             self._input = rest if complete else b""
+            self._requests += 1
+            if not self._requests or (response is not None and b"Connection: close" in response):
+                self._open = False
+            if not self._requests:
+                return
             if response is not None and complete and (whole or not self._loses_answer):
                 self._output += response
 

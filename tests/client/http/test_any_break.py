@@ -26,7 +26,7 @@ from twisted_upload.errors import (
     UploadError,
 )
 
-BREAKS = st.lists(st.tuples(st.integers(0, 2500), st.booleans()), max_size=8)
+BREAKS = st.lists(st.tuples(st.integers(0, 2500) | st.integers(-3, -1), st.booleans()), max_size=8)
 DATA = bytes(range(256)) * 5
 
 
@@ -66,6 +66,9 @@ def test_stored_once(again: bool, size: int) -> None:
     again=st.booleans(),
     forgets=st.sets(st.integers(1, 8)),
 )
+@example([(-2, False)], 5, True, True, {2})
+@example([(-2, False)], 5, True, False, {2})
+@example([(-2, False)], 5, False, True, set())
 def test_never_twice(
     breaks: list[tuple[int, bool]], patience: float, has_tus: bool, again: bool, forgets: set[int]
 ) -> None:
@@ -89,6 +92,57 @@ def test_never_twice(
         assert server.stored == []
     else:
         assert server.stored == [DATA]
+
+
+def test_forgotten_after_the_last_byte() -> None:
+    """If all may have been sent, a server that does not know the upload is not sent it again."""
+    server = ModelServer()
+    network = Network(server, iter([(-2, False)]))
+
+    def between() -> None:
+        if network.connections == 1:
+            server.forget()
+
+    network.between = between
+    job, _ = job_for(Content(DATA), network)
+    with pytest.raises(OutcomeUnknown, match="no longer knows"):
+        network.run(http_upload(job))
+    assert server.stored == [DATA]
+
+
+def test_forgotten_before_the_last_byte() -> None:
+    """If the server has told that it lacks some of it, one that has forgotten it gets it all."""
+    server = ModelServer()
+    network = Network(server, iter([(600, True), (320, True)]))
+
+    def between() -> None:
+        if network.connections == 2:
+            server.forget()
+
+    network.between = between
+    job, _ = job_for(Content(DATA), network)
+    network.run(http_upload(job))
+    assert server.stored == [DATA]
+    assert server.requests.count("POST") == 2
+
+
+@pytest.mark.parametrize(("closes", "connections"), [(False, 1), (True, 2)])
+def test_connections(closes: bool, connections: int) -> None:
+    """A connection takes all requests, unless the server closes it."""
+    network = Network(ModelServer(closes=closes))
+    job, _ = job_for(Content(DATA), network)
+    network.run(http_upload(job))
+    assert (network.connections, network.slept) == (connections, 0)
+
+
+@pytest.mark.parametrize("size", ["9", "true", "null", '"1280"'])
+def test_size_in_the_receipt(size: str) -> None:
+    """A receipt with another size is not one for what was sent."""
+    told = answer(201, {}, f'{{"name": "1.bin", "size": {size}, "sha256": null}}'.encode())
+    network = Network(ModelServer(has_tus=False, refusals={"PUT": [told]}))
+    job, _ = job_for(Content(DATA), network)
+    with pytest.raises(ReceiptMismatch, match="1280"):
+        network.run(http_upload(job))
 
 
 def test_sends_only_the_rest() -> None:
