@@ -389,7 +389,7 @@ def named(dotted: str) -> bool:
 
 GUIDES, SITE = "test_guides.py::", "test_site.py::"
 OBJECT_GUIDE = "test_object_store_guide.py::"
-RECIPES = "test_recipes.py::"
+RECIPES, RECIPE_NAMES = "test_recipes.py::", ("ci", "cron", "card", "phone", "ping")
 HTTP_GUIDE = "../system/test_http_guide.py::"
 
 RUN = {
@@ -440,11 +440,7 @@ RUN = {
     },
     "docs/guide/senders.md": {
         "unix": f"{GUIDES}test_command_of_the_daemon",
-        "recipe-ci": f"{RECIPES}test_ci_job",
-        "recipe-cron": f"{RECIPES}test_backup",
-        "recipe-card": f"{RECIPES}test_card",
-        "recipe-phone": f"{RECIPES}test_phone",
-        "recipe-ping": f"{RECIPES}test_ping",
+        **{f"recipe-{it}": f"{RECIPES}test_{it}" for it in RECIPE_NAMES},
     },
     "docs/guide/start.md": {
         "send-curl": f"{GUIDES}test_first_upload_by_curl",

@@ -59,7 +59,7 @@ def run(tmp_path: Path, daemon: TusDaemon) -> Callable[[str], subprocess.Complet
 Run = Callable[[str], subprocess.CompletedProcess[str]]
 
 
-def test_ci_job(run: Run, daemon: TusDaemon, tmp_path: Path) -> None:
+def test_ci(run: Run, daemon: TusDaemon, tmp_path: Path) -> None:
     """The folder of a build is stored as one archive, under the name of its commit."""
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "a.out").write_text("x")
@@ -71,7 +71,7 @@ def test_ci_job(run: Run, daemon: TusDaemon, tmp_path: Path) -> None:
         assert opened.getnames() == ["build", "build/a.out"]
 
 
-def test_backup(run: Run, daemon: TusDaemon, tmp_path: Path) -> None:
+def test_cron(run: Run, daemon: TusDaemon, tmp_path: Path) -> None:
     """A backup that is stored prints nothing."""
     (tmp_path / "documents").mkdir()
     done = run("recipe-cron")

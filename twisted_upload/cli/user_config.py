@@ -21,7 +21,7 @@ KEYS = ("to", "token-file", "cacert")
 """What the file may contain; each value is a text."""
 
 _PATHS = ("token-file", "cacert")
-_KEY = "twisted_upload.user_config"
+_KEY = "user configuration"  # in the context of click
 _LARGEST = 1024 * 1024
 
 
