@@ -52,6 +52,9 @@ class IObjectStore(Protocol):
     def request(self, job: Callable[[], T]) -> Deferred[T]:
         """Run a job that waits for the object store."""
 
+    def send(self, job: Callable[[], T]) -> Deferred[T]:
+        """Run a job that sends a part, in order of arrival."""
+
     def run(self, job: Callable[[], T]) -> Deferred[T]:
         """Run a job that waits for the disk."""
 
@@ -256,7 +259,7 @@ class S3Incoming:
                 self._divide(piece)
             else:
                 self._part.add(piece)
-        running = self._store.request(self._upload.sending(sending))
+        running = self._store.send(self._upload.sending(sending))
         self._then(running, self._sent, sending)
 
     def _then(

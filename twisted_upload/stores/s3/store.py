@@ -49,16 +49,21 @@ from twisted_upload.stores.s3.bucket import IBucket
 from twisted_upload.stores.s3.cleaner import PendingCleaner
 from twisted_upload.stores.s3.cleanup import Cleanup
 from twisted_upload.stores.s3.incoming import S3Incoming
+from twisted_upload.stores.s3.lane import Lane
 from twisted_upload.stores.s3.notes import PENDING
 from twisted_upload.stores.s3.object_upload import ObjectUpload, Origin
 from twisted_upload.stores.s3.parts import LARGEST_OBJECT
 from twisted_upload.stores.s3.pending import PendingUploads
 from twisted_upload.stores.s3.verdicts import classify
 
-__all__ = ["LONGEST_TEST_INTERVAL", "S3Store"]
+__all__ = ["LONGEST_TEST_INTERVAL", "MOST_PARTS_SENT", "S3Store"]
 
 LONGEST_TEST_INTERVAL = 30.0
 """Seconds between self-tests while the object store has been away for a while."""
+
+MOST_PARTS_SENT = 48
+"""Parts of all uploads that are sent at a time: fewer than there are threads, so that slow large
+uploads delay neither small ones nor the self-test."""
 
 T = TypeVar("T")
 
@@ -114,6 +119,7 @@ class S3Store:
         self._cleaner: PendingCleaner | None = None
         self._bucket = bucket
         self._threads = threads
+        self._parts = Lane(threads, MOST_PARTS_SENT)
         self._clock = clock
         self._node = node
         self._suffix = suffix
@@ -212,6 +218,10 @@ class S3Store:
     def request(self, job: Callable[[], T]) -> Deferred[T]:
         """Run a job that waits for the object store, in a thread."""
         return self._threads.run(job)
+
+    def send(self, job: Callable[[], T]) -> Deferred[T]:
+        """Run a job that sends a part, in a thread of those that parts may take."""
+        return self._parts.run(job)
 
     def run(self, job: Callable[[], T]) -> Deferred[T]:
         """Run a job that waits for the disk, in a disk thread."""
