@@ -362,7 +362,7 @@ async def test_goes_on(
     offsets = [attempt.offset for attempt in attempts if attempt.error is None]
     assert offsets == sorted(offsets)
     if breaks[0].sent == 2 * MIB:
-        assert offsets[-1] > MIB
+        assert offsets[-1] > 0
 
 
 async def test_lost_answer(
@@ -407,7 +407,7 @@ async def test_without_retry(
             path, url, state=state, on_attempt=lambda attempt: offsets.append(attempt.offset)
         )
     assert before.added() == [content]
-    assert offsets[0] > MIB
+    assert offsets[0] > 0
     assert os.listdir(tmp_path / "state") == []
 
 

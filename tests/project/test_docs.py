@@ -434,10 +434,8 @@ RUN = {
     "docs/guide/proxies.md": dict.fromkeys(
         ("proxied", "nginx", "caddy", "haproxy-http"), "../system/test_http_proxies.py::test_whole"
     ),
-    "docs/guide/python.md": {
-        "errors": f"{GUIDES}test_errors_in_python",
-        **dict.fromkeys(("sync", "aio", "state"), f"{GUIDES}test_other_programs"),
-    },
+    "docs/guide/python.md": {"errors": f"{GUIDES}test_errors_in_python"}
+    | dict.fromkeys(("sync", "aio", "state"), f"{GUIDES}test_other_programs"),
     "docs/guide/senders.md": {
         "unix": f"{GUIDES}test_command_of_the_daemon",
         **{f"recipe-{it}": f"{RECIPES}test_{it}" for it in RECIPE_NAMES},
