@@ -271,6 +271,40 @@ def test_put_after_the_end(tmp_path: Path) -> None:
     other.close()
 
 
+def test_complete_while_stopping(tmp_path: Path) -> None:
+    """
+    The client of an upload that becomes complete while the daemon stops is told at once to ask
+    again, so that it does not hold up the stop; the next daemon puts it, and has its receipt.
+    """
+    one = ManualObjectPartials(tmp_path)
+    identity = one.create()
+    (append,) = one.results(one.store.append(identity, lambda _: None, lambda: None))
+    append.write(b"hello")
+    one.store.stop(30.0)
+    told = one.results(append.commit())
+    assert [type(it) for it in told] == [StoreFailed]
+    assert (len(one.visible), one.stored()) == (1, {})
+    one.close()
+    other = ManualObjectPartials(tmp_path, bucket=one.bucket)
+    told = result_of(other.store.find(identity))
+    other.pass_time(20)
+    (upload,) = told
+    assert other.stored() == {upload.receipt.name: b"hello"}
+    other.close()
+
+
+def test_put_while_stopping(rig: ManualObjectPartials) -> None:
+    """A put that is in progress when the daemon begins to stop is waited for."""
+    told = rig.complete(rig.create())
+    while rig.disk.waiting:
+        rig.disk.work()
+    assert rig.putting.waiting
+    rig.store.stop(30.0)
+    rig.work()
+    (upload,) = told
+    assert rig.stored() == {upload.receipt.name: b"hello"}
+
+
 # -- the daemon is killed -----------------------------------------------------
 
 

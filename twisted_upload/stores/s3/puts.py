@@ -69,6 +69,7 @@ class Puts:
         self._clock = clock
         self._local: DirectoryStore | None = None
         self._command: ForwardCommand | None = None
+        self._stopping = False
         self._stored: dict[str, None] = {}  # names of objects, in order
         self._waiting: dict[str, list[Deferred[None]]] = {}
         self._looks: dict[str, IDelayedCall | None] = {}
@@ -104,11 +105,15 @@ class Puts:
         Wait until an object is stored.
 
         :param begun: this process is putting it at this moment.
-        :return: fails with `StoreFailed` if that takes too long: it is put all the same.
+        :return: fails with `StoreFailed` if that takes too long: it is put all the same.  If
+            this process begins no more puts, it fails at once: the next daemon puts it.
         """
         done: Deferred[None] = Deferred()
         if name in self._stored:
             done.callback(None)
+            return done
+        if begun and self._stopping:
+            done.errback(StoreFailed())
             return done
         self._waiting.setdefault(name, []).append(done)
         late = self._clock.callLater(WAIT, self._too_late, name, done)
@@ -121,6 +126,10 @@ class Puts:
             return result
 
         return done.addBoth(over)
+
+    def stop(self) -> None:
+        """Note that no more puts are begun: nobody is to wait for one that is not."""
+        self._stopping = True
 
     def close(self) -> None:
         """Let nobody wait any more."""

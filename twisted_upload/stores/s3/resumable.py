@@ -73,6 +73,11 @@ class S3ResumableStore(S3Store):
         assert self.pending is not None
         self._puts.opened(self.local, self.pending.bucket)
 
+    def stop(self, seconds: float) -> Deferred[None]:
+        """See `DirectoryStore.stop`."""
+        self._puts.stop()
+        return super().stop(seconds)
+
     def close(self) -> None:
         """See `DirectoryStore.close`."""
         self._puts.close()
