@@ -15,10 +15,12 @@ from tests.support.daemon import sha256
 from tests.support.forwarding import Forwarding, open_forwarding
 from tests.support.hook_markers import lines
 from tests.support.stores import MILLISECONDS
+from twisted_upload.hooks import marked_file
 from twisted_upload.hooks.folders import FAILED, FORWARD, WAITING
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.outage import OUTAGE_PAUSES
 from twisted_upload.hooks.runner import LOOK_INTERVAL, PAUSES
+from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import Metadata
 from twisted_upload.stores.s3.bucket import MARK, SMALLEST_PART, About
 from twisted_upload.stores.s3.errors import (
@@ -201,6 +203,28 @@ def test_lines_of_an_outage(forwarding: Forwarding) -> None:
     assert forwarding.logged[3:] == [
         "info: forward: the object store works again, after 26.5 min",
     ]
+
+
+def test_unreadable_file_in_an_outage(
+    forwarding: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that cannot be read does not tell that the object store works again."""
+    forwarding.start()
+    forwarding.bucket.fail("put", AWAY, times=1_000_000)
+    forwarding.store()
+    unreadable = forwarding.store(serial=1)
+
+    def open_file(spool: HookSpool, marker: Marker) -> int | None:
+        if marker.name == unreadable:
+            raise OSError(5, "Input/output error")
+        return marked_file.open_file(spool, marker)
+
+    monkeypatch.setattr("twisted_upload.stores.s3.forward.open_file", open_file)
+    for _ in range(30):
+        forwarding.pass_time(60)
+    assert any("Input/output error" in line for line in forwarding.logged)
+    assert not [line for line in forwarding.logged if "works again" in line]
+    assert len(forwarding.waiting) == 2
 
 
 def test_flapping(forwarding: Forwarding) -> None:

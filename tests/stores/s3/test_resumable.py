@@ -274,7 +274,7 @@ def test_put_after_the_end(tmp_path: Path) -> None:
 def test_complete_while_stopping(tmp_path: Path) -> None:
     """
     The client of an upload that becomes complete while the daemon stops is told at once to ask
-    again, so that it does not hold up the stop; the next daemon puts it, and has its receipt.
+    again, so that the stop is not delayed; the next daemon puts it, and has its receipt.
     """
     one = ManualObjectPartials(tmp_path)
     identity = one.create()

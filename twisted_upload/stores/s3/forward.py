@@ -160,7 +160,8 @@ class ForwardCommand:
         except ObjectStoreError as error:
             return _failure(str(error), began, counts=False, concerns_all=True)
         except (OSError, ValueError) as error:
-            return _failure(f"cannot be read: {reason(error)}", began, counts=False)
+            # It says nothing about the object store.
+            return _failure(f"cannot be read: {reason(error)}", began, counts=False, ran=False)
         try:
             self._after(spool, marker)
         except OSError as error:
@@ -225,7 +226,12 @@ class _UntilStopped:
 
 
 def _failure(
-    what: str, began: float, *, counts: bool = True, concerns_all: bool = False
+    what: str,
+    began: float,
+    *,
+    ran: bool = True,
+    counts: bool = True,
+    concerns_all: bool = False,
 ) -> HookEnd:
     seconds = time.monotonic() - began
-    return HookEnd(what, False, seconds, counts=counts, concerns_all=concerns_all)
+    return HookEnd(what, False, seconds, ran=ran, counts=counts, concerns_all=concerns_all)
