@@ -22,7 +22,7 @@ from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import ISplicesSocket, PartialUpload
 from twisted_upload.stores.s3.errors import Unreachable
-from twisted_upload.stores.s3.puts import WAIT
+from twisted_upload.stores.s3.puts import LAST_WAIT, WAIT
 
 AWAY = Unreachable("away")
 
@@ -284,6 +284,9 @@ def test_complete_while_stopping(tmp_path: Path) -> None:
     told = one.results(append.commit())
     assert [type(it) for it in told] == [StoreFailed]
     assert (len(one.visible), one.stored()) == (1, {})
+    told = result_of(one.store.find(identity))
+    one.pass_time(int(LAST_WAIT) + 1)
+    assert [type(it) for it in told] == [StoreFailed]
     one.close()
     other = ManualObjectPartials(tmp_path, bucket=one.bucket)
     told = result_of(other.store.find(identity))

@@ -41,10 +41,13 @@ from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.s3.bucket import IBucket
 from twisted_upload.stores.s3.forward import ForwardCommand, runner_of
 
-__all__ = ["LOOK_PAUSES", "MOST_REMEMBERED", "WAIT", "Puts"]
+__all__ = ["LAST_WAIT", "LOOK_PAUSES", "MOST_REMEMBERED", "WAIT", "Puts"]
 
 WAIT = 30.0
 """Seconds that a client waits for its object; then it is told to ask again."""
+
+LAST_WAIT = 2.0
+"""The same, for a client that asks while the daemon stops."""
 
 LOOK_PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before the bucket is asked for an object that another process may be putting; the
@@ -116,7 +119,8 @@ class Puts:
             done.errback(StoreFailed())
             return done
         self._waiting.setdefault(name, []).append(done)
-        late = self._clock.callLater(WAIT, self._too_late, name, done)
+        wait = LAST_WAIT if self._stopping else WAIT
+        late = self._clock.callLater(wait, self._too_late, name, done)
         if name not in self._looks:
             self._look_later(name, LOOK_PAUSES[0] if begun else 0.0, 0)
 
