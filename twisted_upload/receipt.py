@@ -21,11 +21,14 @@ class Metadata(NamedTuple):
     :ivar original_name: the name of the file at the sender, without a folder.
     :ivar content_type: its media type: ``image/jpeg``.
     :ivar label: whom it is from, or what it is for: of a token or an invitation.
+    :ivar folder: the folder that the file is in at the sender, relative to the one that is
+        sent: ``2026/monday``.
     """
 
     original_name: str = ""
     content_type: str = ""
     label: str = ""
+    folder: str = ""
 
 
 NO_METADATA = Metadata()

@@ -28,6 +28,7 @@ from twisted_upload.errors import (
     UploadInterrupted,
     UploadTimedOut,
 )
+from twisted_upload.interfaces import Metadata
 
 MIB = 1024 * 1024
 
@@ -173,8 +174,10 @@ async def test_metadata(flavour: Flavour, server: Server, tmp_path: Path) -> Non
     path.write_bytes(b"x")
     url = server.target("http")
     receipt = await flavour.upload(path, url, content_type="text/plain", label="tower")
-    assert receipt.metadata == ("one two.txt", "text/plain", "tower")
+    assert receipt.metadata == Metadata("one two.txt", "text/plain", "tower")
     assert (await flavour.upload(path, url, name="../é.txt")).metadata.original_name == "é.txt"
+    folder = (await flavour.upload(path, url, name="../2026/é/a.txt")).metadata
+    assert folder == Metadata("a.txt", folder="2026/é")
     assert (await flavour.upload(path, url, name="")).metadata.original_name == ""
     line = server.wait_for_line('original name "one two.txt"')
     assert "tower" in line

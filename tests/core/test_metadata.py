@@ -12,13 +12,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.core.metadata import (
+    LONGEST_FOLDER,
     LONGEST_LABEL,
     LONGEST_ORIGINAL_NAME,
     checked_metadata,
     clean_content_type,
+    clean_folder,
     clean_label,
     clean_original_name,
     is_content_type,
+    is_folder,
     is_label,
     is_original_name,
 )
@@ -128,9 +131,40 @@ def test_any_label(text: str) -> None:
     assert is_label(text) == (text == label != "")
 
 
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        ("", ""),
+        ("2026", "2026"),
+        ("2026/monday", "2026/monday"),
+        ("/2026//monday/", "2026/monday"),
+        ("./2026/../..", "2026"),
+        ("../../etc", "etc"),
+        (r"2026\monday", "2026/monday"),
+        ("a\0\n/\u202eb", "a/b"),
+        (".hidden/x", "hidden/x"),
+        ("x/" * 5000, "/".join(["x"] * 512)),
+    ],
+)
+def test_folders(text: str, folder: str) -> None:
+    """A folder is relative, and has no part that is not a name."""
+    assert clean_folder(text) == folder
+    assert is_folder(folder) == bool(folder)
+
+
+@given(st.text())
+def test_any_folder(text: str) -> None:
+    """A folder is printable and bounded, and leads nowhere else."""
+    folder = clean_folder(text)
+    assert folder.isprintable()
+    assert len(folder.encode()) <= LONGEST_FOLDER
+    assert not {"", ".", ".."} & {*folder.split("/")} or folder == ""
+    assert is_folder(folder) == bool(folder)
+
+
 def test_together() -> None:
     """Each text is checked alone; what is not acceptable is empty."""
     assert checked_metadata("a/b.jpg", "Image/JPEG; q=1", " Alice\n") == Metadata(
         "b.jpg", "image/jpeg", "Alice"
     )
-    assert checked_metadata("..", "?", "\0") == NO_METADATA
+    assert checked_metadata("..", "?", "\0", "/../") == NO_METADATA

@@ -40,6 +40,7 @@ def test_started(hooks: Hooks) -> None:
             "UPLOAD_ORIGINAL_NAME": "photo.jpg",
             "UPLOAD_CONTENT_TYPE": "image/jpeg",
             "UPLOAD_LABEL": "Alice",
+            "UPLOAD_FOLDER": "",
         }
     ]
     assert waiting(hooks.path) == []

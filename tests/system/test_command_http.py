@@ -111,14 +111,15 @@ def test_folders(command: Command, place: Path, tmp_path: Path) -> None:
         known = {*daemon.files()}
         archived = command("--tar", "photos", *to)
         (archive,) = {*daemon.files()} - known
-        original = sorted(record["original_name"] for record in records(daemon, 3))
+        told = records(daemon, 3)
+    original = sorted((it.get("folder", ""), it["original_name"]) for it in told)
     with tarfile.open(archive) as opened:
         names = ["photos", "photos/a.jpg", "photos/deep", "photos/deep/b.jpg"]
         assert opened.getnames() == names
     assert (one_by_one.returncode, archived.returncode) == (0, 0)
     assert one_by_one.stderr.startswith("2 stored, 15 B in ")
     assert archived.stdout == f"photos.tar: stored as {archive.name}\n"
-    assert original == ["a.jpg", "b.jpg", "photos.tar"]
+    assert original == [("", "a.jpg"), ("", "photos.tar"), ("deep", "b.jpg")]
 
 
 def _invite(command: Command, where: str) -> str:

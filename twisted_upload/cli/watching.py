@@ -138,7 +138,7 @@ class _Watching:
             self._options.to,
             reactor=self.reactor,
             token=self._options.token,
-            name=os.path.basename(name),
+            name=name,
             sha256=True,
             retry=0.0,
             state=self._uploads,

@@ -17,7 +17,7 @@ from twisted_upload.client.rate_limit import RateLimit
 from twisted_upload.client.resume_state import ResumeState, SavedUpload
 from twisted_upload.client.targets import Target, is_token, parse_target
 from twisted_upload.core.answers import SUCCESS
-from twisted_upload.core.metadata import checked_metadata
+from twisted_upload.core.metadata import checked_metadata, folder_of
 from twisted_upload.receipt import Receipt
 
 if TYPE_CHECKING:  # with Twisted, the raw protocol needs none of these
@@ -124,9 +124,8 @@ class Upload:
         from twisted_upload.client.http.job import HTTPUpload, Timeouts  # noqa: PLC0415
         from twisted_upload.client.http.upload import http_upload  # noqa: PLC0415
 
-        metadata = checked_metadata(
-            self._name if self.name is None else self.name, self.content_type or "", self.label
-        )
+        name, folder = (self._name, "") if self.name is None else (self.name, folder_of(self.name))
+        metadata = checked_metadata(name, self.content_type or "", self.label, folder)
         job = HTTPUpload(
             target,
             content,

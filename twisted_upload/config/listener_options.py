@@ -260,7 +260,7 @@ class ListenerSettings:
         "Program to run for each stored file, with its arguments, without a shell. It gets"
         " UPLOAD_NAME, UPLOAD_PATH, UPLOAD_URL, UPLOAD_SIZE, UPLOAD_SHA256, UPLOAD_PEER,"
         " UPLOAD_LISTENER, UPLOAD_ARRIVED, UPLOAD_ATTEMPT, UPLOAD_ORIGINAL_NAME,"
-        " UPLOAD_CONTENT_TYPE and UPLOAD_LABEL in its environment.",
+        " UPLOAD_CONTENT_TYPE, UPLOAD_LABEL and UPLOAD_FOLDER in its environment.",
     )
     on_upload_jobs: int = option(
         parse_jobs,

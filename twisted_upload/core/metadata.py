@@ -13,13 +13,17 @@ import unicodedata
 from twisted_upload.receipt import Metadata
 
 __all__ = [
+    "LONGEST_FOLDER",
     "LONGEST_LABEL",
     "LONGEST_ORIGINAL_NAME",
     "checked_metadata",
     "clean_content_type",
+    "clean_folder",
     "clean_label",
     "clean_original_name",
+    "folder_of",
     "is_content_type",
+    "is_folder",
     "is_label",
     "is_original_name",
     "name_with_suffix",
@@ -31,6 +35,10 @@ LONGEST_ORIGINAL_NAME = 200
 LONGEST_LABEL = 1024
 """Maximum number of bytes of a label, in UTF-8."""
 
+LONGEST_FOLDER = 1024
+"""Maximum number of bytes of a folder, in UTF-8."""
+
+_LONGEST_PATH = 4096  # characters
 _LONGEST_READ = 1024  # characters; more are not looked at: combining ones take a time of n * n
 _LONGEST_SUFFIX = 32  # bytes that are kept if a name is too long
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,127}"  # RFC 9110, section 5.6.2
@@ -96,6 +104,38 @@ def is_original_name(text: str) -> bool:
     return text != "" and _is_utf8(text) and clean_original_name(text) == text
 
 
+def clean_folder(text: str) -> str:
+    r"""
+    Return the folder of a file at its sender in the form in which it is used.
+
+    Each part is like an original name (`clean_original_name`); there is no ``.``, no ``..``,
+    and no ``/`` at the beginning or the end.  Of one that is too long, the last parts are
+    left out.
+
+    :param text: its parts end with ``/`` or ``\``.
+    """
+    parts = (
+        clean_original_name(part) for part in text[:_LONGEST_PATH].replace("\\", "/").split("/")
+    )
+    folder = ""
+    for part in filter(None, parts):
+        longer = f"{folder}/{part}" if folder else part
+        if len(longer.encode()) > LONGEST_FOLDER:
+            break
+        folder = longer
+    return folder
+
+
+def is_folder(text: str) -> bool:
+    """Return whether `clean_folder` can return this, and it is not empty."""
+    return text != "" and _is_utf8(text) and clean_folder(text) == text
+
+
+def folder_of(path: str) -> str:
+    """Return the part of a relative path before the name of the file, not cleaned."""
+    return path.replace("\\", "/").rpartition("/")[0]
+
+
 def clean_content_type(text: str) -> str:
     """
     Return the media type of a ``Content-Type`` field, without its parameters, in lower
@@ -127,13 +167,18 @@ def _is_utf8(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def checked_metadata(original_name: str = "", content_type: str = "", label: str = "") -> Metadata:
+def checked_metadata(
+    original_name: str = "", content_type: str = "", label: str = "", folder: str = ""
+) -> Metadata:
     """
     Return metadata made of texts of a sender; what is not acceptable is empty.
 
-    :param original_name: may begin with folders.
+    :param original_name: may begin with folders, which are left out.
     :param content_type: may have parameters.
     """
     return Metadata(
-        clean_original_name(original_name), clean_content_type(content_type), clean_label(label)
+        clean_original_name(original_name),
+        clean_content_type(content_type),
+        clean_label(label),
+        clean_folder(folder) if folder else "",
     )

@@ -72,7 +72,8 @@ def _said(metadata: Metadata) -> str:
     """Return what the sender said, quoted so that it cannot pass for anything else."""
     said = ""
     if metadata.original_name:
-        said += f", original name {_quoted(metadata.original_name)}"
+        path = f"{metadata.folder}/" if metadata.folder else ""
+        said += f", original name {_quoted(path + metadata.original_name)}"
     if metadata.label:
         said += f", label {_quoted(metadata.label)}"
     return said

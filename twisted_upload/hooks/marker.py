@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from twisted_upload.core.metadata import is_content_type, is_label, is_original_name
+from twisted_upload.core.metadata import is_content_type, is_folder, is_label, is_original_name
 from twisted_upload.core.names import is_file_name
 from twisted_upload.interfaces import NO_METADATA, Metadata
 
@@ -145,6 +145,7 @@ class Marker:
             fields.optional_text("original_name", is_original_name),
             fields.optional_text("content_type", is_content_type),
             fields.optional_text("label", is_label),
+            fields.optional_text("folder", is_folder),
         )
         self.url = fields.optional_text("url", self._is_url)
         if self.url and self.sha256 is None:

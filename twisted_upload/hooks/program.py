@@ -62,6 +62,7 @@ class ProgramCommand:
             "ORIGINAL_NAME": marker.metadata.original_name,
             "CONTENT_TYPE": marker.metadata.content_type,
             "LABEL": marker.metadata.label,
+            "FOLDER": marker.metadata.folder,
         }
         # An abstract unix address begins with a NUL, which no variable can hold.
         return self._program.run(

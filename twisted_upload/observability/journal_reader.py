@@ -174,7 +174,7 @@ def _is_simple(value: Any) -> bool:
 
 _KINDS = {
     **dict.fromkeys(("listener", "peer", "name", "code"), _is_text),
-    **dict.fromkeys(("original_name", "content_type", "label"), _is_text),
+    **dict.fromkeys(("original_name", "content_type", "label", "folder"), _is_text),
     **dict.fromkeys(("size", "seconds", "lines"), _is_amount),
 }
 

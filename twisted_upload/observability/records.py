@@ -32,13 +32,14 @@ FIELDS = (
     "original_name",
     "content_type",
     "label",
+    "folder",
     "lines",
     "message",
     "traceback",
 )
 """The names of all fields, in their order."""
 
-_METADATA = ("original_name", "content_type", "label")
+_METADATA = ("original_name", "content_type", "label", "folder")
 
 GAP = "gap"
 """The event of a record that stands for missing lines."""

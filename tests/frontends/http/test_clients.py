@@ -23,6 +23,7 @@ from twisted_upload.frontends.http.plain import PlainUploads
 from twisted_upload.frontends.http.router import Router
 from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.frontends.sender import STORE_PATIENCE
+from twisted_upload.interfaces import Metadata
 
 requests: Any = pytest.importorskip("requests")
 
@@ -112,9 +113,9 @@ async def test_curl_form(photo: Path, large: Path) -> None:
         done = await curl(*files, f"{box.url}/")
         assert done.stdout.decode() == line(LARGE) + line(b"hello", "1795328130123-1.bin")
         assert box.stored == [LARGE, b"hello"]
-        assert [tuple(ended["metadata"]) for ended in box.log.ends] == [
-            ("large.bin", "application/octet-stream", ""),
-            ("my 照片.jpg", "image/jpeg", ""),
+        assert [ended["metadata"] for ended in box.log.ends] == [
+            Metadata("large.bin", "application/octet-stream"),
+            Metadata("my 照片.jpg", "image/jpeg"),
         ]
 
 
@@ -200,6 +201,7 @@ async def test_requests(photo: Path) -> None:
             "sha256": hashlib.sha256(b"hello").hexdigest(),
             "original_name": "photo.jpg",
             "content_type": None,
+            "folder": None,
         }
         assert [one["original_name"] for one in form.json()["files"]] == ["照片.jpg", "b"]
         assert box.stored == [b"hello", b"bytes", b"one two", b"a", LARGE]

@@ -73,6 +73,7 @@ def test_json() -> None:
         "sha256": HELLO,
         "original_name": "photo.jpg",
         "content_type": "image/jpeg",
+        "folder": None,
     }
     nameless = Box().ask_whole(b"hello", "/", accept="application/json")
     assert json.loads(text(nameless))["original_name"] is None

@@ -285,6 +285,8 @@ def _metadata(metadata: Metadata) -> dict[str, str]:
         "filetype": metadata.content_type,
         "label": metadata.label,
     }
+    if metadata.folder:
+        pairs["relativePath"] = f"{metadata.folder}/{metadata.original_name}"
     told = ",".join(
         f"{key} {base64.b64encode(text.encode()).decode()}" for key, text in pairs.items() if text
     )

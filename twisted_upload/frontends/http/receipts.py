@@ -142,6 +142,7 @@ def _stored(receipt: Receipt) -> dict[str, Any]:
         "sha256": receipt.sha256,
         "original_name": metadata.original_name or None,
         "content_type": metadata.content_type or None,
+        "folder": metadata.folder or None,
     }
 
 

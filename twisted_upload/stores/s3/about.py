@@ -26,6 +26,9 @@ __all__ = ["LONGEST_TEXT", "about_of", "encoded"]
 LONGEST_TEXT = 512
 """Bytes of an encoded text; longer ones lose their end, at a character."""
 
+LONGEST_SENDER = 128
+"""Bytes of an encoded sender: all texts together have to be less than 2,048."""
+
 _UNKNOWN = "application/octet-stream"
 _AS_THEY_ARE = "/:@+,=()[]"
 
@@ -50,26 +53,27 @@ def about_of(
     details = {
         MARK: mark,
         "arrived": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "sender": encoded(sender),
+        "sender": encoded(sender, LONGEST_SENDER),
         "node": node,
         "sha256": sha256 or "",
         "original-name": encoded(metadata.original_name),
         "label": encoded(metadata.label),
+        "folder": encoded(metadata.folder),
     }
     known = {name: text for name, text in details.items() if text}
     return checked_about(About(metadata.content_type or _UNKNOWN, known))
 
 
-def encoded(text: str) -> str:
-    """Return a text in percent-encoded UTF-8, cut off at `LONGEST_TEXT` bytes."""
+def encoded(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return a text in percent-encoded UTF-8, cut off at so many bytes."""
     whole = quote(text, safe=_AS_THEY_ARE, errors="replace")
-    if len(whole) <= LONGEST_TEXT:  # as nearly always; it takes a tenth of the time
+    if len(whole) <= longest:  # as nearly always; it takes a tenth of the time
         return whole
     pieces, size = [], 0
     for character in text:
         piece = quote(character, safe=_AS_THEY_ARE, errors="replace")
         size += len(piece)
-        if size > LONGEST_TEXT:
+        if size > longest:
             break
         pieces.append(piece)
     return "".join(pieces)

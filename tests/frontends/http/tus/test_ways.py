@@ -20,7 +20,7 @@ from twisted_upload.errors import ShuttingDown, StoreFailed, UploadRefused
 from twisted_upload.frontends.http.access import OPEN, Grant
 from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.frontends.sender import STORE_PATIENCE
-from twisted_upload.interfaces import IAppend, PartialUpload
+from twisted_upload.interfaces import IAppend, Metadata, PartialUpload
 from twisted_upload.stores.memory import MemoryStore
 
 ALICE, BOB = Grant("token:alice", "Alice"), Grant("token:bob", "Bob")
@@ -124,7 +124,7 @@ def test_label_and_owner_of_a_grant(rig: TusRig) -> None:
     assert terms.arrival.metadata.label == "Alice"
     assert terms.group == "192.0.2.7"
     rig.patch(path, 0, b"12345")
-    assert rig.outcomes[0].metadata == ("a.txt", "", "Alice")
+    assert rig.outcomes[0].metadata == Metadata("a.txt", "", "Alice")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial as bound
 
-from twisted_upload.core.metadata import checked_metadata
+from twisted_upload.core.metadata import checked_metadata, folder_of
 from twisted_upload.errors import BadRequest, TooLarge
 from twisted_upload.frontends.http.digests import wanted_digest
 from twisted_upload.frontends.http.tus.appending import append_body
@@ -80,17 +80,25 @@ def _terms(request: TusRequest, length: int | None) -> PartialTerms:
     )
 
 
+_KEYS = (
+    ("filename", "name"),
+    ("filetype", "type", "contentType"),
+    ("label",),
+    ("relativePath",),
+)
+
+
 def _metadata(pairs: Mapping[str, bytes], label: str) -> Metadata:
     """
     Return what is said about a file: under these keys clients send it.
 
     :param label: of the token or the invitation, which no sender can change.
     """
-    name, kind, own_label = (
+    name, kind, own_label, path = (
         next((pairs[key].decode("utf-8", "replace") for key in keys if pairs.get(key)), "")
-        for keys in (("filename", "name"), ("filetype", "type", "contentType"), ("label",))
+        for keys in _KEYS
     )
-    return checked_metadata(name, kind, label or own_label)
+    return checked_metadata(name or path, kind, label or own_label, folder_of(path))
 
 
 def _created(request: TusRequest, partial: PartialUpload) -> None:
