@@ -83,11 +83,14 @@ class Cleanup:
         self._threads.run(self._work).addBoth(self._worked)
 
     def _work(self) -> None:
-        """Remove one after the other, in a thread, until one cannot be removed."""
+        """Remove one after the other, in a thread, until one cannot be removed: it is now last."""
         for _ in range(len(self.left)):
-            upload = self.left[0]
-            upload.discard()
-            self.left.popleft()
+            upload = self.left.popleft()
+            try:
+                upload.discard()
+            except BaseException:
+                self.left.append(upload)
+                raise
 
     def _worked(self, result: Failure | None) -> None:
         self._working = False
