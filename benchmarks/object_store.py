@@ -102,10 +102,13 @@ class Bench:
             yield receiver, raw, http
         shutil.rmtree(folder)
 
-    def bare(self, count: int, size: int, threads: int, parts: int = 0) -> Figure:
+    def bare(
+        self, count: int, size: int, threads: int, parts: int = 0, *, alike: bool = False
+    ) -> Figure:
         """Measure obstore alone."""
         line = [sys.executable, str(HERE / "scripts" / "bare_obstore.py"), self.place().url]
         line += [str(count), str(size), str(threads), "--parts", str(parts)]
+        line += ["--alike"] if alike else []
         done = subprocess.run(
             line, capture_output=True, text=True, check=True, env={**os.environ, **self.environment}
         )
@@ -164,6 +167,10 @@ def small(bench: Bench) -> Iterator[tuple[str, Callable[[], Figure]]]:
             return bench.measure(receiver, job)
 
     yield "obstore alone, 64 threads", lambda: bench.bare(count, size, 64)
+    yield (
+        "the same, with metadata and checksum",
+        lambda: bench.bare(count, size, 64, alike=True),
+    )
     yield "twisted-upload, raw", raw
     yield "twisted-upload, PUT", put
     yield "rclone serve webdav", rclone
