@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import PROGRAM, Process, run, start, start_process
+from tests.support.daemon import unprivileged
 from tests.support.frontends import open_frontend
 from tests.support.waiting import until
 
@@ -118,9 +119,7 @@ async def test_archive_that_cannot_be_made(folder: Path, missing: str) -> None:
     before = []
     if missing == "photos":
         (folder / "deep").chmod(0)
-        before = ["setpriv", "--reuid=65534", "--clear-groups"]
-        for parent in (folder, *folder.parents[:3]):
-            parent.chmod(0o755)
+        before = unprivileged()
     try:
         async with open_frontend() as frontend:
             sent = await run("--tar", missing, to=frontend, cwd=folder.parent, before=before)

@@ -79,7 +79,7 @@ def test_details(tmp_path: Path, seaweedfs: Engine) -> None:
     fields = place.witness.head(key) or {}
     documented = {*re.findall(r"`(x-amz-meta-[a-z0-9-]+)`", page(GUIDE))}
     there = {name for name in fields if name.startswith("x-amz-meta-")}
-    assert there == documented - {"x-amz-meta-label"}
+    assert there == documented - {"x-amz-meta-label", "x-amz-meta-folder"}
     assert (size, fields["content-type"]) == (5, "image/jpeg")
     assert fields["x-amz-meta-original-name"] == "photo.jpg"
 

@@ -52,10 +52,9 @@ class ObjectURL(NamedTuple):
             raise ValueError(
                 f"{bucket!r} is not the name of a bucket: 3 to 63 of a-z, 0-9, - and ."
             )
-        path = path.removesuffix("/")
         if len(path) > LONGEST_PREFIX:
             raise ValueError(f"the prefix is longer than {format_size(LONGEST_PREFIX)}")
-        segments = path.split("/") if path else []
+        segments = path.removesuffix("/").split("/") if path else []
         for segment in segments:
             if segment in (".", "..") or not _SEGMENT.fullmatch(segment):
                 raise ValueError(
