@@ -35,6 +35,8 @@ from tests.support.daemon import deadly, wait_until
 
 SIZES = (1_000, 20_000, 300_000, 1_500_000, 4_000_000)
 DEVICE = 1 << 30
+AT_MOST = 100
+"""Files that wait in the folder, so that all can be sent in the end."""
 CUTS_EACH = 10
 
 
@@ -76,7 +78,8 @@ class Feeder:
 
         def feed() -> None:
             while not over.is_set():
-                self.put(folder)
+                if len(os.listdir(folder)) < AT_MOST:
+                    self.put(folder)
                 over.wait(self._chance.uniform(0, 0.05))
 
         thread = threading.Thread(target=feed)

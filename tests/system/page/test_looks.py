@@ -221,9 +221,9 @@ def test_form_refused(chromium: Chromium, tmp_path: Path) -> None:
         tab.evaluate("window.old = true")
         tab.click("#form button.main")
         tab.arrived()
-        text = tab.text()
-        assert "big.bin\nnot stored: larger than this server accepts" in text
-        assert "None of the files was stored" in text
+        refused = "big.bin\nnot stored: larger than this server accepts"
+        tab.wait(lambda: refused in tab.text(), "the reason")
+        assert "None of the files was stored" in tab.text()
         assert box.stored() == {}
 
 
