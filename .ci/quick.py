@@ -89,6 +89,22 @@ SLOW = {
     "system/usage": "",
     "system/users": "",
     "system/workers": "test_workers_drain",
+    "cli/sending_folders": "test_same_names_in_an_archive",
+    "cli/watch": "test_moves",
+    "client/flavours": "test_metadata",
+    "client/other_systems": "",
+    "client/restarts": "",
+    "engines/fault_proxy": "",
+    "project/fleet_guide": "",
+    "project/object_store_guide": "",
+    "project/recipes": "",
+    "stores/s3/bucket_faults": "",
+    "stores/s3/faults": "",
+    "system/check_object_store": "",
+    "system/command_http": "test_folders",
+    "system/forward": "",
+    "system/object_store": "",
+    "system/ping": "",
 }
 """The tests to run from files that are slow."""
 
