@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from twisted.python.failure import Failure
 from tests.support.senders import read_until_reset
 from tests.support.uploading import Server, error_of
 from tests.support.waiting import in_thread, until
-from twisted_upload import aio, upload
+from twisted_upload import aio, sync, upload
 from twisted_upload.client.in_thread import ThreadedUpload
 from twisted_upload.client.sending import Upload
 from twisted_upload.errors import UploadInterrupted
@@ -143,3 +144,13 @@ async def test_end_is_told_once() -> None:
     sending._moved(1, 2)
     sending._end(UploadInterrupted("over"))
     assert type(await done) is KeyError
+
+
+def test_signatures() -> None:
+    """All flavours have the same arguments; that for Twisted has its reactor too."""
+    ours, other, twisted = (
+        [(it.kind, it.name, it.default) for it in signature(flavour).parameters.values()]
+        for flavour in (sync.upload, aio.upload, upload)
+    )
+    assert ours == other
+    assert [it for it in twisted[1:] if it[1] != "reactor"] == ours[1:]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from twisted_upload.cli.patterns import Patterns
+from twisted_upload.client.resume_state import default_folder
 from twisted_upload.client.targets import Target
 
 __all__ = ["WatchOptions", "state_folder"]
@@ -44,9 +45,4 @@ def state_folder(folder: str, given: str | None, environment: Mapping[str, str])
     """
     key = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
     base = given or environment.get("STATE_DIRECTORY", "").partition(":")[0]
-    if not base:
-        home = environment.get("XDG_STATE_HOME", "")
-        if not os.path.isabs(home):
-            home = os.path.join(os.path.expanduser("~"), ".local", "state")
-        base = os.path.join(home, "twisted-upload", "watch")
-    return os.path.join(base, key)
+    return os.path.join(base or default_folder("watch", environment), key)

@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted_upload.client.content import Content
 from twisted_upload.client.file_lock import lock_file
@@ -34,15 +34,15 @@ _MOST = 10_000
 """Maximum number of old files that are looked at each time."""
 
 
-def default_folder() -> str:
-    """Return the folder in the user's state directory (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_STATE_HOME", "")
+def default_folder(name: str = "uploads", environment: Mapping[str, str] = os.environ) -> str:
+    """Return a folder in the user's state directory (XDG Base Directory Specification)."""
+    base = environment.get("XDG_STATE_HOME", "")
     if not os.path.isabs(base):
         if sys.platform == "win32":
-            base = os.environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
+            base = environment.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
         else:
             base = os.path.expanduser("~/.local/state")
-    return os.path.join(base, "twisted-upload", "uploads")
+    return os.path.join(base, "twisted-upload", name)
 
 
 class ResumeState:

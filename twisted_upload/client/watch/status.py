@@ -6,21 +6,20 @@ something has changed, and that others read.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import time
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # not on Windows: there, nothing keeps a second process away
-    fcntl = None  # type: ignore[assignment]
+from twisted_upload.client.file_lock import lock_file
 
 __all__ = ["STATUS", "LockedFolder", "WatchStatus", "is_watched", "read_status", "write_status"]
 
 STATUS, LOCK = "status.json", "lock"
 _LARGEST = 1024 * 1024
-_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_TRIES, _PAUSE = 4, 0.05
 
 
 @dataclass(slots=True)
@@ -72,37 +71,28 @@ class LockedFolder:
     def __init__(self, path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
         self.path = path
-        flags = os.O_RDWR | os.O_CREAT | _FLAGS
-        self._lock = os.open(os.path.join(path, LOCK), flags, 0o600)
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise
-
-    def close(self) -> None:
-        """Give it up."""
-        os.close(self._lock)
+        for _ in range(_TRIES):
+            release = lock_file(os.path.join(path, LOCK))
+            if release is not None:
+                self.close = release
+                return
+            time.sleep(_PAUSE)  # one that only looks has it for a moment
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
 
 
 def is_watched(path: str) -> bool:
     """Return whether a process watches the folder whose state is in this one."""
-    if fcntl is None:
-        return True
-    try:
-        lock = os.open(os.path.join(path, LOCK), os.O_RDONLY | _FLAGS)
-    except OSError:
+    lock = os.path.join(path, LOCK)
+    if not os.path.exists(lock):
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        release = lock_file(lock)
     except OSError:
-        return True
-    else:
         return False
-    finally:
-        os.close(lock)
+    if release is None:
+        return True
+    release()
+    return False
 
 
 def write_status(path: str, status: WatchStatus) -> None:
