@@ -153,4 +153,4 @@ def test_signatures() -> None:
         for flavour in (sync.upload, aio.upload, upload)
     )
     assert ours == other
-    assert [it for it in twisted[1:] if it[1] != "reactor"] == ours[1:]
+    assert [it for it in twisted[2:] if it[1] != "reactor"] == ours[2:]
