@@ -25,6 +25,10 @@ MATCHES = [
     ("[a", "[a", True),
     ("x[!a]y", "x/y", False),
     ("[[^]", "^", True),
+    ("[+--]", ",", True),
+    ("[a-c-]", "-", True),
+    ("[-a]", "-", True),
+    ("[!-a]", "-", False),
     (r"[\d]", "5", False),
     ("a+b(c)", "a+b(c)", True),
     ("2026/*.txt", "2026/a.txt", True),
@@ -57,7 +61,7 @@ def test_folders() -> None:
     assert not drafts.matches("a/drafts", is_folder=False)
 
 
-@pytest.mark.parametrize("text", ["", "/", "./", "a//b", "../a", "a/..", "[z-a]"])
+@pytest.mark.parametrize("text", ["", "/", "./", "a//b", "../a", "a/..", "[z-a]", "[?--]"])
 def test_invalid(text: str) -> None:
     """A pattern that can match nothing is an error that shows one that can."""
     with pytest.raises(ValueError, match="is not a pattern such as"):

@@ -18,7 +18,8 @@ from twisted_upload.config.sources import Layer, SourcedValue
 from twisted_upload.daemon import check as checking
 from twisted_upload.daemon.check import check
 from twisted_upload.daemon.systemd import InheritedSocket
-from twisted_upload.disk.files import Files, Space
+from twisted_upload.disk.file_calls import Space
+from twisted_upload.disk.files import Files
 from twisted_upload.disk.mounts import MOUNTS, mount_of
 from twisted_upload.errors import CannotStart
 

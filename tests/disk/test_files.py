@@ -17,7 +17,8 @@ import pytest
 
 from tests.support.daemon import ext4
 from twisted_upload.disk.aio import ParallelSync
-from twisted_upload.disk.files import Files, Space
+from twisted_upload.disk.file_calls import Space
+from twisted_upload.disk.files import Files
 
 
 @pytest.fixture

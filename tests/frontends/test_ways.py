@@ -26,7 +26,7 @@ from tests.support.waiting import in_thread, turns, until
 from tests.support.ways import Way, close, half_close, half_close_and_reset
 from twisted_upload.core.names import suffix_of
 from twisted_upload.core.text import Reserve
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.raw.factory import UploadProtocol
 from twisted_upload.frontends.raw.settings import RawSettings

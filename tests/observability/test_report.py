@@ -20,7 +20,7 @@ from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
 from twisted_upload.core.text import Reserve
 from twisted_upload.daemon.storage import ObjectStorage, Storage
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, UploadRefused
 from twisted_upload.net.tls.failures import FAILURES

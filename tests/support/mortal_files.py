@@ -25,7 +25,7 @@ class MortalFiles(FaultyFiles):
 
     :ivar calls_left: the number of calls before it dies; `None` for never.
     :ivar dead: whether it has died.
-    :ivar open: file descriptors of files.
+    :ivar opened: file descriptors of files.
     :ivar claimed: file descriptors of folders, and numbers claimed in them.
     """
 
@@ -34,7 +34,7 @@ class MortalFiles(FaultyFiles):
         self.calls_left: int | None = None
         self.dead = False
         self._last_call = ""
-        self.open: set[int] = set()
+        self.opened: set[int] = set()
         self.claimed: list[tuple[int, int]] = []
 
     def kill_after(self, call: str) -> None:
@@ -53,22 +53,22 @@ class MortalFiles(FaultyFiles):
 
     def create(self, directory: int, name: str, mode: int) -> int:
         descriptor: int = super().create(directory, name, mode)
-        self.open.add(descriptor)
+        self.opened.add(descriptor)
         return descriptor
 
     def open_record(self, folder: int, name: str, create: bool) -> int:
         descriptor: int = super().open_record(folder, name, create)
         if name.endswith(OF_PARTIALS):
-            self.open.add(descriptor)
+            self.opened.add(descriptor)
         return descriptor
 
     def close(self, descriptor: int) -> None:
         try:
             super().close(descriptor)
         except OSError:  # Linux closes all the same
-            self.open.discard(descriptor)
+            self.opened.discard(descriptor)
             raise
-        self.open.discard(descriptor)
+        self.opened.discard(descriptor)
 
     def claim(self, folder: int, number: int) -> None:
         super().claim(folder, number)
@@ -77,7 +77,7 @@ class MortalFiles(FaultyFiles):
     def bury(self) -> None:
         """Do what the kernel does when a process dies."""
         self.calls_left = 0
-        while self.open:
-            os.close(self.open.pop())
+        while self.opened:
+            os.close(self.opened.pop())
         while self.claimed:
             disclaim(*self.claimed.pop())

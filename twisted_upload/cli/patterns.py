@@ -56,21 +56,27 @@ def parse_pattern(text: str) -> Pattern:
     return Pattern(text, matcher, text.endswith("/"))
 
 
+_WILDCARDS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
 def _expression(part: str) -> str:
-    match part:
-        case "**/":
-            return "(?:.*/)?"
-        case "**":
-            return ".*"
-        case "*":
-            return "[^/]*"
-        case "?":
-            return "[^/]"
+    if part in _WILDCARDS:
+        return _WILDCARDS[part]
+    if part.startswith("[!") and len(part) > 3:
+        return f"(?!/)[^{_characters(part[2:-1])}]"
     if part.startswith("[") and len(part) > 2:
-        inside = part[1:-1].replace("\\", r"\\").replace("[", r"\[").replace("&&", r"\&&")
-        inside = inside.replace("~~", r"\~~").replace("||", r"\||").replace("^", r"\^")
-        return f"(?!/)[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
+        return f"[{_characters(part[1:-1])}]"
     return re.escape(part)
+
+
+def _characters(inside: str) -> str:
+    """Return what is in brackets; every character except the ``-`` of a range is escaped."""
+    return re.sub("(.)(?:(-)(.))?", _one_or_range, inside, flags=re.DOTALL)
+
+
+def _one_or_range(found: re.Match[str]) -> str:
+    first, hyphen, last = found.groups("")
+    return re.escape(first) + hyphen + re.escape(last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from twisted_upload.daemon.frontends import frontend_settings
 from twisted_upload.daemon.process import raise_limit
 from twisted_upload.daemon.stores import hook_command
 from twisted_upload.daemon.systemd import InheritedSocket
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.folders import NewFolders
 from twisted_upload.disk.mounts import MOUNTS, mount_of
 from twisted_upload.disk.timed_files import FilesUnderTest

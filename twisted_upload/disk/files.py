@@ -2,9 +2,12 @@
 The system calls of the write path, in one class.
 
 `Files` is passed to all code that uses a disk, so that a test can make any single call
-fail (`twisted_upload.disk.testing.FaultyFiles`).  All names are relative to open
-directories: if a directory is renamed or replaced while the daemon runs, no file ends up
-elsewhere.
+fail (`twisted_upload.disk.testing.FaultyFiles`), or replace the kernel as a whole.  Code
+that has a `Files` asks nobody else about files, time, or random numbers.  All names are
+relative to open directories: if a directory is renamed or replaced while the daemon runs,
+no file ends up elsewhere.
+
+The calls of everyday use are in `FileCalls`; here are those that write an upload.
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ import os
 import select
 import socket as _socket
 import struct
-import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted_upload.disk.aio import ParallelSync, sync_one_by_one
+from twisted_upload.disk.file_calls import FileCalls
 
-__all__ = ["PIPE_SIZE", "Files", "NoPipes", "Pipes", "Space"]
+__all__ = ["PIPE_SIZE", "Files", "NoPipes", "Pipes"]
 
 SHORTAGE_TIME, SHORTAGE_PAUSE = 2.0, 0.01
 """Seconds for which `Files.create` waits for a free file descriptor, and seconds between
@@ -70,23 +73,7 @@ def _raise_errno(*names: str) -> None:
     raise OSError(number, os.strerror(number), *names[:1])
 
 
-class Space(NamedTuple):
-    """
-    The free space of a file system.
-
-    :ivar free: bytes that this process may still write.
-    :ivar total: size of the file system in bytes.
-    :ivar inodes: number of files that may still be created.
-    :ivar all_inodes: number of inodes of the file system; 0 if it does not count them.
-    """
-
-    free: int
-    total: int
-    inodes: int = 0
-    all_inodes: int = 0
-
-
-class Files:
+class Files(FileCalls):
     """
     The real system calls.  Every method raises `OSError`; after `EINTR`, the call is
     repeated by Python (PEP 475) or here.
@@ -119,20 +106,12 @@ class Files:
                 return descriptor
 
     def _wait(self) -> bool:
-        now = time.monotonic()
+        now = self.monotonic()
         since = self._short_since or now
         self._short_since = since
         if now - since > SHORTAGE_TIME:
             return False
-        time.sleep(SHORTAGE_PAUSE)
-        return True
-
-    def lock(self, descriptor: int) -> bool:
-        """Try to lock a file exclusively (flock); return whether this succeeded."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+        self.pause(SHORTAGE_PAUSE)
         return True
 
     def claim(self, folder: int, number: int) -> None:
@@ -190,10 +169,6 @@ class Files:
         if os.pwrite(descriptor, data, offset) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def links(self, descriptor: int) -> int:
-        """Return the number of names (hard links) of a file."""
-        return os.fstat(descriptor).st_nlink
-
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
         """Write at least part of the data; return the number of bytes written."""
         return os.write(descriptor, data)
@@ -229,6 +204,13 @@ class Files:
             borrowed.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVLOWAT, size)
         finally:
             borrowed.detach()
+
+    def pipe(self) -> tuple[int, int]:
+        """Create a pipe of `PIPE_SIZE`, if possible; return its read end and its write end."""
+        ends = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # an unprivileged user's limit is reached
+            fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        return ends
 
     def splice(self, pipe: int, descriptor: int, length: int) -> int:
         """Move bytes from a pipe into a file, inside the kernel; return how many."""
@@ -313,13 +295,6 @@ class Files:
             if number != errno.EINTR:
                 _raise_errno()
 
-    def close(self, descriptor: int) -> None:
-        """Close a file; network file systems report failed writes here."""
-        try:  # noqa: SIM105 - runs for each upload, and `suppress` takes as long as closing
-            os.close(descriptor)
-        except InterruptedError:  # Linux closes the file nevertheless: close(2)
-            pass
-
     def rename(self, source: int, name: str, target: int, new_name: str) -> None:
         """
         Move a file to a name that must be free, atomically.
@@ -343,20 +318,6 @@ class Files:
         """Give a file a second name, which must be free."""
         os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
 
-    def unlink(self, directory: int, name: str) -> None:
-        """Remove a name."""
-        os.unlink(name, dir_fd=directory)
-
-    def free(self, directory: int) -> Space:
-        """Return the free space of a file system."""
-        free = os.fstatvfs(directory)
-        return Space(
-            free.f_bavail * free.f_frsize,
-            free.f_blocks * free.f_frsize,
-            free.f_favail,
-            free.f_files,
-        )
-
 
 class NoPipes(Exception):
     """There are no file descriptors for a pipe."""
@@ -367,9 +328,12 @@ class Pipes:
     Pipes through which bytes move from a socket to a file inside the kernel.
 
     They are reused, each by one thread at a time.
+
+    :param files: the system calls.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: Files) -> None:
+        self._files = files
         self._idle: list[tuple[int, int]] = []
 
     @contextlib.contextmanager
@@ -386,16 +350,14 @@ class Pipes:
             ends = self._idle.pop()
         except IndexError:
             try:
-                ends = os.pipe2(os.O_CLOEXEC)
+                ends = self._files.pipe()
             except OSError as error:
                 raise NoPipes(error.strerror) from error
-            with contextlib.suppress(OSError):  # an unprivileged user's limit is reached
-                fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         try:
             yield ends
         except BaseException:
-            os.close(ends[0])
-            os.close(ends[1])
+            self._files.close(ends[0])
+            self._files.close(ends[1])
             raise
         self._idle.append(ends)
 
@@ -403,4 +365,4 @@ class Pipes:
         """Close the pipes that are not in use."""
         while self._idle:
             for end in self._idle.pop():
-                os.close(end)
+                self._files.close(end)

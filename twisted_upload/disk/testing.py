@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_upload.disk.aio import sync_one_by_one
+from twisted_upload.disk.file_calls import FileCalls
 from twisted_upload.disk.files import Files
 
 __all__ = ["FaultyFiles", "ManualDisk"]
@@ -153,6 +154,7 @@ def _faulty(call: str) -> Callable[..., Any]:
     return wrapper
 
 
-for _call in vars(Files):
-    if not _call.startswith("_") and _call not in vars(FaultyFiles):
+_NO_FILES = {"user", "now", "monotonic", "pause", "random", "mutex", "event"}
+for _call in {**vars(FileCalls), **vars(Files)}:
+    if not _call.startswith("_") and _call not in vars(FaultyFiles) and _call not in _NO_FILES:
         setattr(FaultyFiles, _call, _faulty(_call))

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.errors import UploadRefused
 from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.observability.metrics import Samples

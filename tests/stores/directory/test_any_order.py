@@ -337,7 +337,7 @@ class StoreMachine(RuleBasedStateMachine):
     def nothing_is_left_behind(self) -> None:
         """While the disk is idle, all files and file descriptors belong to uploads in flight."""
         if hasattr(self, "disk") and not self.disk.waiting:
-            assert len(self.files.open) <= len(self.living)
+            assert len(self.files.opened) <= len(self.living)
             assert not self.clean or len(leftovers(self.folder)) <= len(self.living)
 
     @invariant()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.partials import ManualRig
 from twisted_upload.core.text import Reserve
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, NoSpace, NotFound, TooLarge
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload

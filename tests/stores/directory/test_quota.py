@@ -12,7 +12,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.stores import Rig, begin_upload, store_upload
 from twisted_upload.core.text import Reserve
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.errors import NoSpace
 from twisted_upload.stores.directory.space import FAILED_TESTS, FreeSpace

@@ -18,7 +18,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.stores import ARRIVAL, Rig
 from twisted_upload.core.text import Reserve
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.interfaces import IIncomingUpload, Receipt

@@ -33,7 +33,7 @@ from tests.support.stores import (
 )
 from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.text import Reserve
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import CannotStart, NoSpace
 from twisted_upload.interfaces import Arrival, Metadata, Receipt

@@ -16,7 +16,7 @@ from tests.support.object_stores import PART, ManualS3Rig, make_parts_small
 from tests.support.stores import MILLISECONDS
 from twisted_upload.core.names import is_file_name
 from twisted_upload.core.text import Reserve
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.errors import NoSpace, TooLarge
 from twisted_upload.interfaces import Metadata, Receipt
 from twisted_upload.stores.memory_budget import RESERVABLE, MemoryBudget

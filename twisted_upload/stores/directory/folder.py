@@ -178,7 +178,7 @@ def open_folder(
         by_rename,
         exact_modes,
         parallel_sync=files.syncs_in_parallel(incoming),
-        pipes=Pipes(),
+        pipes=Pipes(files),
         queues=spools,
         new=new,
         node=node,

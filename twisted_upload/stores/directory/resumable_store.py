@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import CannotStart, UploadRefused
 from twisted_upload.interfaces import (

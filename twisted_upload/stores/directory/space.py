@@ -34,7 +34,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.core.text import Reserve, format_size
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.stores.directory.space_budget import LOOK_IS_FRESH, SpaceBudget
 

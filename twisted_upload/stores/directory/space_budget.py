@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from twisted_upload.core.text import Reserve
-from twisted_upload.disk.files import Space
+from twisted_upload.disk.file_calls import Space
 
 __all__ = ["LOOK_IS_FRESH", "SpaceBudget"]
 

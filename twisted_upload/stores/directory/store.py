@@ -28,7 +28,8 @@ from zope.interface import implementer
 from twisted_upload.core.name_form import NameForm
 from twisted_upload.core.names import UniqueTimestamps, suffix_of
 from twisted_upload.core.text import Reserve, format_duration
-from twisted_upload.disk.files import Files, Space
+from twisted_upload.disk.file_calls import Space
+from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import NewFolders
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import Busy, CannotStart, NoSpace, StoreFailed, UploadRefused
