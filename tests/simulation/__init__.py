@@ -1,0 +1,3 @@
+"""
+A simulated world, in which the real code runs.
+"""
