@@ -33,6 +33,7 @@ from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HOOKS, WAITING
 from twisted_upload.net.ports import accept_the_rest, keep_urgent_bytes
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.transport import EagerServer
 from twisted_upload.stores.memory_budget import MemoryBudget
 
@@ -337,7 +338,7 @@ async def test_urgent_bytes(way: Way) -> None:
         peer.shutdown(socket.SHUT_WR)
 
     async with open_frontend() as frontend:
-        keep_urgent_bytes(frontend.port)
+        keep_urgent_bytes(frontend.port, Sockets())
         peer = await way.arrive(frontend, b"content", end=end)
         assert await in_thread(read_all, peer) == STORED
         assert frontend.stored == [b"content! and more?"]
@@ -433,7 +434,7 @@ async def test_accepted_at_the_end() -> None:
     async with open_frontend() as frontend:
         frontend.port.stopReading()
         early = [await Way.WHOLE.arrive(frontend, b"%d" % number) for number in range(20)]
-        accept_the_rest(frontend.port)
+        accept_the_rest(frontend.port, Sockets())
         await until(lambda: len(frontend.stored) == 20)
         assert [read_all(peer) for peer in early] == [STORED] * 20
         frontend.factory.drain()

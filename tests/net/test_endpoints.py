@@ -13,6 +13,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from tests.support.tls_peers import files
 from tests.support.waiting import reactor
 from twisted_upload.net.endpoints import endpoint_from_string, tcp_endpoint
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 
 
@@ -107,8 +108,12 @@ def test_tcp_endpoint() -> None:
 
 
 @pytest.mark.parametrize("dual", [True, False])
-def test_all_addresses(monkeypatch: pytest.MonkeyPatch, dual: bool) -> None:
+def test_all_addresses(dual: bool) -> None:
     """Without an address, the endpoint listens on IPv4 and IPv6, or on IPv4 alone without IPv6."""
-    monkeypatch.setattr("twisted_upload.net.endpoints.socket.has_dualstack_ipv6", lambda: dual)
+
+    class System(Sockets):
+        def serve_both_families(self) -> bool:
+            return dual
+
     expected = TCP6ServerEndpoint if dual else TCP4ServerEndpoint
-    assert isinstance(tcp_endpoint(reactor, 0, ""), expected)
+    assert isinstance(tcp_endpoint(reactor, 0, "", System()), expected)

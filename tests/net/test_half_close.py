@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor
 from zope.interface import directlyProvides
 
 from tests.support.daemon import SUCCESS, Daemon, connect, finish, wait_until
-from tests.support.senders import Sockets
+from tests.support.senders import Sockets as Pair
 from twisted_upload.net.half_close import (
     ConnectionEnd,
     answer_and_close,
@@ -23,7 +23,9 @@ from twisted_upload.net.half_close import (
     has_unread,
     unread_size,
 )
+from twisted_upload.net.sockets import Sockets
 
+SOCKETS = Sockets()
 UNIX, TCP = UNIXAddress("/socket"), IPv4Address("TCP", "127.0.0.1", 1)
 
 
@@ -46,7 +48,7 @@ class Transport:
 
 
 @pytest.fixture
-def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """A sender, and our end of its connection."""
     sender, ours = socket.socketpair()
     with sender, ours:
@@ -64,12 +66,12 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
         (UNIX, "nothing", ConnectionEnd.NOT_YET),
     ],
 )
-def test_ending(sockets: Sockets, host: object, act: str, end: ConnectionEnd) -> None:
+def test_ending(pair: Pair, host: object, act: str, end: ConnectionEnd) -> None:
     """
     A half-close is the end; a closed socket is lost, if it can tell; and with unread
     bytes, or none so far, the end is still to come.
     """
-    sender, ours = sockets
+    sender, ours = pair
     if act == "send":
         sender.send(b"more")
         sender.shutdown(socket.SHUT_WR)
@@ -77,7 +79,7 @@ def test_ending(sockets: Sockets, host: object, act: str, end: ConnectionEnd) ->
         sender.shutdown(socket.SHUT_WR)
     elif act == "close":
         sender.close()
-    assert connection_end(Transport(ours, host)) is end
+    assert connection_end(Transport(ours, host), SOCKETS) is end
     if act == "send":
         assert ours.recv(10) == b"more", "they stay in the socket"
 
@@ -92,27 +94,32 @@ def test_reset() -> None:
         wait_until(lambda: sender.recv(1, socket.MSG_PEEK), "it has come")
         sender.close()
         wait_until(
-            lambda: connection_end(Transport(ours, TCP)) is not ConnectionEnd.NOT_YET, "the reset"
+            lambda: connection_end(Transport(ours, TCP), SOCKETS) is not ConnectionEnd.NOT_YET,
+            "the reset",
         )
-        assert connection_end(Transport(ours, TCP)) in (
+        assert connection_end(Transport(ours, TCP), SOCKETS) in (
             ConnectionEnd.LOST,
             ConnectionEnd.HALF_CLOSE,
         )
 
 
-def test_unread(sockets: Sockets) -> None:
+def _unread(transport: object) -> tuple[bool, int]:
+    return has_unread(transport, SOCKETS), unread_size(transport, SOCKETS)
+
+
+def test_unread(pair: Pair) -> None:
     """Bytes, an end and an error count as unread; an idle socket has nothing to read."""
-    sender, ours = sockets
+    sender, ours = pair
     transport = Transport(ours)
-    assert (has_unread(transport), unread_size(transport)) == (False, 0)
+    assert _unread(transport) == (False, 0)
     sender.send(b"bytes")
-    assert (has_unread(transport), unread_size(transport)) == (True, 5)
+    assert _unread(transport) == (True, 5)
     ours.recv(5)
     sender.close()
-    assert (has_unread(transport), unread_size(transport)) == (True, 0)
+    assert _unread(transport) == (True, 0)
     ours.close()
-    assert (has_unread(transport), unread_size(transport)) == (True, 0)
-    assert (has_unread(object()), unread_size(object())) == (False, 0)
+    assert _unread(transport) == (True, 0)
+    assert _unread(object()) == (False, 0)
 
 
 def test_a_unix_sender_that_dies(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ async def test_whole_in_the_next_turn() -> None:
     async with open_frontend() as frontend:
         made = RecordedTransports(frontend)
         peer = _accept_before_it_is_whole(frontend)
-        assert frontend.factory.protocols == set()
+        assert frontend.factory.protocols == {}
         assert await in_thread(read_all, peer) == STORED
         assert frontend.stored == [b"hello"]
         assert made.transports == []

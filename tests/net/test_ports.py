@@ -39,6 +39,7 @@ from twisted_upload.net.ports import (
     stop_accepting,
     wait_in_shortage,
 )
+from twisted_upload.net.sockets import Sockets
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ async def test_dead_peers(interface: str) -> None:
     """Accepted connections inherit keepalive and a user timeout from their port."""
     async with open_frontend() as frontend:
         port: Any = await tcp_endpoint(reactor, 0, interface).listen(frontend.factory)
-        notice_dead_peers(port)
+        notice_dead_peers(port, Sockets())
         address = (interface or "127.0.0.1", port.getHost().port)
         assert await _accepted(frontend, address) == [1, 60, 15, 4, 60_000]
         await port.stopListening()
@@ -94,7 +95,7 @@ async def test_dead_peers_of_an_adopted_port() -> None:
         with socket.create_server(("127.0.0.1", 0)) as bound:
             endpoint = InheritedEndpoint(reactor, os.dup(bound.fileno()), socket.AF_INET)
             port: Any = await endpoint.listen(frontend.factory)
-            notice_dead_peers(port)
+            notice_dead_peers(port, Sockets())
             assert await _accepted(frontend, bound.getsockname()) == [1, 60, 15, 4, 60_000]
             await port.stopListening()
 
@@ -103,7 +104,7 @@ async def test_dead_peers_of_a_unix_socket(tmp_path: Path) -> None:
     """A Unix socket needs neither, and gets neither."""
     async with open_frontend() as frontend:
         port: Any = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
-        notice_dead_peers(port)
+        notice_dead_peers(port, Sockets())
         assert port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
         with socket.socket(socket.AF_UNIX) as peer:
             peer.connect(str(tmp_path / "socket"))
@@ -338,8 +339,8 @@ async def test_ports_that_are_closed_already() -> None:
         peer = frontend.connect()
         frontend.port.doRead()
         await maybeDeferred(frontend.port.stopListening)
-        for leave in accept_the_rest, stop_accepting:
-            leave(frontend.port)
+        accept_the_rest(frontend.port, Sockets())
+        stop_accepting(frontend.port)
         peer.sendall(b"waiting")
         peer.shutdown(socket.SHUT_WR)
         assert await in_thread(read_all, peer) == STORED
@@ -404,11 +405,11 @@ async def test_drop_new_connections() -> None:
         early = frontend.connect()
         early.sendall(b"early")
         early.shutdown(socket.SHUT_WR)
-        drop_new_connections(frontend.port)
+        drop_new_connections(frontend.port, Sockets())
         with socket.socket() as late:
             late.setblocking(False)
             assert late.connect_ex(frontend.address) == errno.EINPROGRESS
-            accept_the_rest(frontend.port)
+            accept_the_rest(frontend.port, Sockets())
             assert await in_thread(read_all, early) == STORED
             await maybeDeferred(frontend.port.stopListening)
             await until(lambda: late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == REFUSED)
@@ -421,9 +422,9 @@ async def test_accept_the_rest() -> None:
     async with open_frontend(RawSettings(max_per_address=0)) as frontend:
         frontend.port.stopReading()
         peers = [frontend.connect() for _ in range(250)]
-        accept_the_rest(frontend.port)
+        accept_the_rest(frontend.port, Sockets())
         assert len(frontend.senders) == 250
-        accept_the_rest(frontend.port)
+        accept_the_rest(frontend.port, Sockets())
         for peer in peers:
             peer.close()
 
@@ -432,9 +433,9 @@ async def test_drop_new_connections_at_a_unix_socket(tmp_path: Path) -> None:
     """A Unix socket has no handshakes, and is left alone."""
     async with open_frontend() as frontend:
         port: Any = reactor.listenUNIX(str(tmp_path / "socket"), frontend.factory)
-        drop_new_connections(port)
+        drop_new_connections(port, Sockets())
         with socket.socket(socket.AF_UNIX) as peer:
             peer.connect(str(tmp_path / "socket"))
-            accept_the_rest(port)
+            accept_the_rest(port, Sockets())
             assert len(frontend.senders) == 1
         await port.stopListening()

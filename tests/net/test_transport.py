@@ -22,6 +22,7 @@ from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.frontends.raw.whole_upload import WholeUpload
 from twisted_upload.net.acceptor import AT_ONCE, READS
 from twisted_upload.net.half_close import ConnectionEnd, connection_end
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.transport import EagerServer
 
 # -- whole when it is accepted ------------------------------------------------
@@ -305,7 +306,7 @@ async def test_certain_of_the_end() -> None:
         await until(lambda: frontend.store._held)
         assert protocol.transport.heard_end
         peer.close()
-        assert connection_end(protocol.transport) is ConnectionEnd.HALF_CLOSE
+        assert connection_end(protocol.transport, Sockets()) is ConnectionEnd.HALF_CLOSE
         frontend.store.release()
 
 

@@ -22,6 +22,7 @@ from tests.support.frontends import OpenFrontend
 from tests.support.senders import read_all, reset
 from tests.support.waiting import PATIENCE, in_thread, until
 from twisted_upload.net.half_close import unread_size
+from twisted_upload.net.sockets import Sockets
 
 __all__ = ["Way", "close", "half_close", "half_close_and_reset", "in_each_way"]
 
@@ -160,7 +161,7 @@ async def _has_read(transport: Any) -> bool:
     still open.
     """
     if transport is not None:
-        await until(lambda: not transport.connected or not unread_size(transport))
+        await until(lambda: not transport.connected or not unread_size(transport, Sockets()))
     return transport is not None and bool(transport.connected)
 
 

@@ -223,7 +223,7 @@ class UploadService(ListenerService[Frontend[Any]]):
         ]
         if proxied:
             await self._stop_accepting_from_proxies(proxied)
-        frontends = {bound.frontend for bound in [*lasting, *proxied]}
+        frontends = dict.fromkeys(bound.frontend for bound in [*lasting, *proxied])
         begun = _all(frontend.all_begun() for frontend in frontends)
         await self._wait(min(FIRST_BYTES_TIMEOUT, self._drain), begun, EXTRA_AFTER_STANDSTILL)
 
@@ -234,10 +234,10 @@ class UploadService(ListenerService[Frontend[Any]]):
         Make load balancers use another server: they do if they cannot connect.
         """
         for bound in leaving:
-            drop_new_connections(bound.port)
+            drop_new_connections(bound.port, bound.frontend.sockets)
         await self._wait(HANDSHAKES_TIMEOUT, Deferred())
         for bound in leaving:
-            accept_the_rest(bound.port)
+            accept_the_rest(bound.port, bound.frontend.sockets)
         await DeferredList([bound.close() for bound in leaving])
 
     async def _close(self, storage: Storage) -> None:

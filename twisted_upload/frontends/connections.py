@@ -6,7 +6,6 @@ daemon stops.
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -15,6 +14,7 @@ from zope.interface import implementer
 
 from twisted_upload.errors import ShuttingDown, UploadRefused
 from twisted_upload.net.gate import IConnectionSlot
+from twisted_upload.net.sockets import Sockets
 
 __all__ = ["ConnectionProtocol", "Connections", "IConnection"]
 
@@ -68,6 +68,11 @@ class ConnectionProtocol:
 
     transport: Any
 
+    @property
+    def sockets(self) -> Sockets:
+        """The system calls of its connection."""
+        raise NotImplementedError
+
     def abort(self) -> None:
         """Reset the connection."""
         self.transport.abortConnection()
@@ -82,22 +87,26 @@ class ConnectionProtocol:
     def fileDescriptorReceived(self, descriptor: int) -> None:
         """Close the file descriptor: it was not asked for."""
         with contextlib.suppress(OSError):
-            os.close(descriptor)
+            self.sockets.close(descriptor)
 
 
 class Connections:
     """
     All connections of a front end.
 
-    :ivar protocols: the open connections.  This is also what keeps them alive: a
-        half-closed transport without references is garbage-collected silently.
+    :param sockets: the system calls of the connections.
+    :ivar sockets: as given.
+    :ivar protocols: the open connections, in order of arrival.  This is also what keeps
+        them alive: a half-closed transport without references is garbage-collected
+        silently.
     :ivar stopping: whether new uploads are refused.
     """
 
-    def __init__(self) -> None:
-        self.protocols: set[IConnection] = set()
+    def __init__(self, sockets: Sockets | None = None) -> None:
+        self.sockets = sockets or Sockets()
+        self.protocols: dict[IConnection, None] = {}
         self.stopping = False
-        self._unanswered: set[IConnection] = set()  # disconnected before the answer
+        self._unanswered: dict[IConnection, None] = {}  # disconnected before the answer
         self._drained: list[Deferred[None]] = []
         self._begun: list[Deferred[None]] = []
         self._gone: list[Deferred[None]] = []
@@ -155,7 +164,7 @@ class Connections:
         slot = connection.slot
         if slot is not None:
             slot.take()
-        self.protocols.add(connection)
+        self.protocols[connection] = None
 
     def leave(self, connection: IConnection) -> None:
         """
@@ -166,9 +175,9 @@ class Connections:
         """
         if connection not in self.protocols:
             return
-        self.protocols.remove(connection)
+        del self.protocols[connection]
         if connection.in_flight:
-            self._unanswered.add(connection)
+            self._unanswered[connection] = None
         elif connection.slot is not None:
             connection.slot.release()
         self._look()
@@ -176,7 +185,7 @@ class Connections:
     def upload_ended(self, connection: IConnection) -> None:
         """Note that an upload has ended."""
         if connection in self._unanswered:
-            self._unanswered.remove(connection)
+            del self._unanswered[connection]
             if connection.slot is not None:
                 connection.slot.release()
         self._look()

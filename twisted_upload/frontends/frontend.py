@@ -21,6 +21,7 @@ from twisted_upload.frontends.refusal_log import RefusalCounter
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.net.gate import IConnectionSlot, IGatedFactory
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.timeouts import AT_ONCE, PeriodicCheck
 
 __all__ = ["CHECK_INTERVAL", "Frontend"]
@@ -44,6 +45,7 @@ class Frontend(Connections, ServerFactory, Generic[S]):
     :param name: name of this listener, for people and programs.
     :param slots: the connections of the process, shared by its front ends.
     :param refusals: counts the rejected connections.
+    :param sockets: the system calls of the connections.
     :cvar settings_type: the class of its settings.
     :ivar gate: decides which connections are accepted.
     :ivar settings: the settings for new connections.
@@ -63,8 +65,9 @@ class Frontend(Connections, ServerFactory, Generic[S]):
         name: str = "",
         slots: ConnectionSlots | None = None,
         refusals: RefusalCounter | None = None,
+        sockets: Sockets | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(sockets)
         self.name = name
         self.observers = observers
         self.store = store

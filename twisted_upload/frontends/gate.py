@@ -30,6 +30,7 @@ from twisted_upload.net.gate import IConnectionSlot
 from twisted_upload.net.half_close import has_unread
 from twisted_upload.net.networks import TrustedProxies, address_group
 from twisted_upload.net.proxy_protocol import Header, HeaderReader, InvalidHeader
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.timeouts import IdleTimeouts
 from twisted_upload.net.tls.failures import FAILURES
 from twisted_upload.net.transport import read_now
@@ -295,9 +296,14 @@ class ProxiedConnection(ConnectionProtocol, Protocol):
         self._gate.headers.cancel(self)
         self._gate.connections.leave(self)
 
+    @property
+    def sockets(self) -> Sockets:
+        """See `ConnectionProtocol.sockets`."""
+        return self._gate.connections.sockets
+
     def has_unread(self) -> bool:
         """Return whether anything is waiting to be read, possibly the header."""
-        return has_unread(self.transport)
+        return has_unread(self.transport, self.sockets)
 
     def is_too_late(self) -> None:
         """Refuse the connection: the header has not arrived in time."""

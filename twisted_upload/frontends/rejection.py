@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from twisted_upload.errors import UploadRefused
 from twisted_upload.frontends.connections import ConnectionProtocol, Connections
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.timeouts import IdleTimeouts
 from twisted_upload.net.transport import read_now
 
@@ -53,6 +54,11 @@ class RejectedConnection(ConnectionProtocol, Protocol):
         self._answer = answer
         self._discarded = 0
         self._gone = False
+
+    @property
+    def sockets(self) -> Sockets:
+        """See `ConnectionProtocol.sockets`."""
+        return self._rejected.sockets
 
     def connectionMade(self) -> None:
         """Send the answer at once."""
@@ -121,9 +127,11 @@ class RejectedConnections:
     :param connections: of the front end, which these are part of.
     :param most: maximum number of them at a time; the same for each front end of the
         process.
+    :ivar sockets: the system calls of the connections.
     """
 
     def __init__(self, connections: Connections, clock: IReactorTime, most: int) -> None:
+        self.sockets = connections.sockets
         self._connections = connections
         self._most = most
         self._staying = IdleTimeouts(clock, LONGEST_STAY, RejectedConnection.close)

@@ -11,8 +11,6 @@ reads on in between.
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import sys
 from typing import Any, Protocol
 
@@ -22,6 +20,7 @@ from twisted.python.failure import Failure
 
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.interfaces import ISplicesSocket, SpliceResult
+from twisted_upload.net.sockets import Sockets
 
 __all__ = ["ISplicedSender", "SocketSplice", "splice_for", "worth_it"]
 
@@ -82,7 +81,7 @@ def worth_it(size: int, last: int, transport: Any) -> bool:
 
 
 def splice_for(
-    incoming: IConsumer, sender: ISplicedSender, slots: ConnectionSlots
+    incoming: IConsumer, sender: ISplicedSender, slots: ConnectionSlots, sockets: Sockets
 ) -> SocketSplice | None:
     """
     Return the means to splice a sender's socket to its upload; `None` if that is
@@ -90,6 +89,7 @@ def splice_for(
 
     :param sender: its transport has to be a plain socket: encrypted data has to pass
         through this process.
+    :param sockets: the system calls.
     """
     transport = sender.transport
     if (
@@ -98,7 +98,7 @@ def splice_for(
         or ISSLTransport.providedBy(transport)
     ):
         return None
-    return SocketSplice(ISplicesSocket(incoming), sender, slots)
+    return SocketSplice(ISplicesSocket(incoming), sender, slots, sockets)
 
 
 class SocketSplice:
@@ -106,17 +106,23 @@ class SocketSplice:
     Lends the socket of one upload to the store, repeatedly.
 
     :param slots: of the process, which limit the number of simultaneous splices.
+    :param sockets: the system calls.
     :ivar active: whether the store has the socket: then do not read.
     """
 
     def __init__(
-        self, taker: ISplicesSocket, sender: ISplicedSender, slots: ConnectionSlots
+        self,
+        taker: ISplicesSocket,
+        sender: ISplicedSender,
+        slots: ConnectionSlots,
+        sockets: Sockets,
     ) -> None:
         self.active = False
         self._taker = taker
         self._sender = sender
         self._transport = sender.transport
         self._slots = slots
+        self._sockets = sockets
         self._size = 0  # of the upload, when the splice began
         self._most = 0  # that it was to bring
         self._unproductive_at = -FROM  # of the upload, when a splice last brought little
@@ -144,13 +150,13 @@ class SocketSplice:
     def _start(self, most: int) -> bool:
         try:
             # The original may be closed, and its number reused, in the meantime.
-            descriptor = os.dup(self._transport.fileno())
+            descriptor = self._sockets.duplicate(self._transport.fileno())
         except OSError:
             return False
         try:
             self._wake_for(min(WAKE_FOR, most))
         except OSError:
-            _close(descriptor)
+            self._close(descriptor)
             return False
         self.active = True
         self._size, self._most = self._sender.size, most
@@ -162,7 +168,7 @@ class SocketSplice:
         """Take the socket back, whatever the result is, and whatever goes wrong."""
         self.active = False
         self._slots.splices -= 1
-        _close(descriptor)
+        self._close(descriptor)
         if isinstance(result, Failure):
             _log.failure("the store broke its contract: splice_from() failed", result)
             result = SpliceResult(0, lost=True)
@@ -192,12 +198,11 @@ class SocketSplice:
         Set the number of bytes to wake for; the end or an error of the connection wakes
         in any case: tcp(7).
         """
-        self._transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+        self._sockets.wake_for(self._transport.getHandle(), size)
 
-
-def _close(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # Linux closes all the same: close(2)
-        os.close(descriptor)
+    def _close(self, descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # Linux closes all the same: close(2)
+            self._sockets.close(descriptor)
 
 
 _log = Logger()

@@ -14,8 +14,6 @@ reactor, wait, and unregister it again.  Here each new socket is read first:
 
 from __future__ import annotations
 
-import _socket
-import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -24,6 +22,7 @@ from twisted.internet.interfaces import IAddress, IProtocol
 from twisted.logger import Logger
 
 from twisted_upload.net.gate import IConnectionSlot, IGate
+from twisted_upload.net.sockets import Sockets
 
 __all__ = ["AcceptedConnection", "Acceptor", "IAcceptsWholeUploads"]
 
@@ -122,10 +121,18 @@ class Acceptor:
     :param view: of a buffer to read into.
     :param address_of: makes an address object of the address that `socket.accept`
         returns.
+    :param sockets: the system calls.
     """
 
-    def __init__(self, port: Any, view: memoryview, address_of: Callable[[Any], IAddress]) -> None:
+    def __init__(
+        self,
+        port: Any,
+        view: memoryview,
+        address_of: Callable[[Any], IAddress],
+        sockets: Sockets,
+    ) -> None:
         self._port = port
+        self._sockets = sockets
         self._factory: IAcceptsWholeUploads = port.factory
         self._gate = self._factory.gate
         self._view = view
@@ -137,7 +144,7 @@ class Acceptor:
         port = self._port
         listening = port.socket
         accept, spare = listening.accept_descriptor, listening.spare
-        make, family, kind = _socket.socket, port.addressFamily, port.socketType
+        make, family, kind = self._sockets.bare, port.addressFamily, port.socketType
         room = BYTES_AT_ONCE
         for _ in range(AT_ONCE - len(self._again)):
             if port.disconnecting or room <= 0:
@@ -160,7 +167,7 @@ class Acceptor:
                 if ours is not None:
                     ours.close()
                 else:
-                    os.close(accepted_connection)
+                    self._sockets.close(accepted_connection)
 
     def read_again(self) -> None:
         """Serve the connections that have been accepted."""
@@ -235,8 +242,7 @@ class Acceptor:
         :param slot: of the connection, if it has been read.
         """
         if len(address) == 4:
-            numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-            address = (socket.getnameinfo(address, numbers)[0], *address[1:])
+            address = (self._sockets.host_with_scope(address), *address[1:])
         protocol = self._gate.protocol_for(self._address_of(address), slot)
         self.adopt(ours, address, protocol, already)
 
@@ -249,8 +255,7 @@ class Acceptor:
     ) -> None:
         """Create a transport for a protocol, which starts with what has been read."""
         port = self._port
-        if not isinstance(ours, socket.socket):
-            ours = socket.socket(port.addressFamily, port.socketType, 0, ours.detach())
+        ours = self._sockets.full(ours, port.addressFamily, port.socketType)
         port.sessionno += 1
         transport = port.transport(ours, protocol, address, port, port.sessionno, port.reactor)
         transport.already = already

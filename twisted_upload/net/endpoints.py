@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from twisted_upload.net.endpoint_text import split_description
 from twisted_upload.net.ports import AdoptedUnixEndpoint
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.tls.certificates import Identity
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 
@@ -34,19 +35,22 @@ _NO_HALF_CLOSE = ("ssl", "haproxy")
 _OF_TLS = {"key", "cert", "interface"}
 
 
-def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
+def endpoint_from_string(
+    reactor: Any, description: str, sockets: Sockets | None = None
+) -> IStreamServerEndpoint:
     """
     Make an endpoint from a server endpoint string of Twisted's, or of this form:
     ``tls:6667:key=/etc/key.pem:cert=/etc/chain.pem:interface=127.0.0.1``.  Key and
     certificate are read immediately.
 
+    :param sockets: the system calls.
     :raises ValueError: it is not an endpoint string, no half-close can arrive on the
         endpoint, or a file of a ``tls:`` endpoint cannot be used; the text says which.
     """
     kind, _, arguments = description.partition(":")
     kind = kind.strip()
     if kind == "tls":
-        return _tls_endpoint(reactor, description, arguments)
+        return _tls_endpoint(reactor, description, arguments, sockets)
     if kind in _NO_HALF_CLOSE:
         instead = "; tls: can" if kind == "ssl" else ""
         raise ValueError(
@@ -63,27 +67,34 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
     except Exception as error:
         raise ValueError(f"{description!r} is not a server endpoint: {error}") from error
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
-        return InheritedEndpoint(reactor, endpoint.fileno, endpoint.addressFamily)
+        family = endpoint.addressFamily
+        return InheritedEndpoint(reactor, endpoint.fileno, family, sockets=sockets)
     return cast(IStreamServerEndpoint, endpoint)
 
 
-def tcp_endpoint(reactor: Any, port: int, interface: str) -> IStreamServerEndpoint:
+def tcp_endpoint(
+    reactor: Any, port: int, interface: str, sockets: Sockets | None = None
+) -> IStreamServerEndpoint:
     """
     Make an endpoint on a TCP port.
 
     :param interface: an IPv4 or IPv6 address; empty for all addresses of both families
         (of IPv4 only, if the machine has no IPv6).
+    :param sockets: the system calls.
     """
     if not interface:
         # All addresses: that is the daemon's purpose.
-        interface = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104
+        both = (sockets or Sockets()).serve_both_families()
+        interface = "::" if both else "0.0.0.0"  # noqa: S104
     endpoint = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     return cast(
         IStreamServerEndpoint, endpoint(reactor, port, backlog=BACKLOG, interface=interface)
     )
 
 
-def _tls_endpoint(reactor: Any, description: str, arguments: str) -> TLSServerEndpoint:
+def _tls_endpoint(
+    reactor: Any, description: str, arguments: str, sockets: Sockets | None
+) -> TLSServerEndpoint:
     try:
         values, named = split_description(arguments)
         wrong = named.keys() - _OF_TLS
@@ -101,7 +112,8 @@ def _tls_endpoint(reactor: Any, description: str, arguments: str) -> TLSServerEn
     # Absolute, since the daemon may read them again from another working directory.
     files = os.path.abspath(named["key"]), os.path.abspath(named["cert"])
     identity.name = files[1]
-    return TLSServerEndpoint(tcp_endpoint(reactor, int(port), interface), identity, reactor, files)
+    endpoint = tcp_endpoint(reactor, int(port), interface, sockets)
+    return TLSServerEndpoint(endpoint, identity, reactor, files)
 
 
 @implementer(IStreamServerEndpoint)
@@ -109,6 +121,7 @@ class InheritedEndpoint:
     """
     A listening socket that another process has opened.
 
+    :param sockets: the system calls.
     :ivar descriptor: of the socket; it is taken over, and closed after `listen`.
     :ivar lasting: whether the process that opened it keeps it open: connections that we
         no longer accept wait in the kernel for our successor.
@@ -121,11 +134,13 @@ class InheritedEndpoint:
         family: socket.AddressFamily,
         *,
         lasting: bool = True,
+        sockets: Sockets | None = None,
     ) -> None:
         self.lasting = lasting
         self.descriptor = descriptor
         self._reactor = reactor
         self._family = family
+        self._sockets = sockets or Sockets()
 
     def listen(
         self,
@@ -133,13 +148,15 @@ class InheritedEndpoint:
     ) -> Deferred[IListeningPort]:
         """See `IStreamServerEndpoint.listen`."""
         if self._family == socket.AF_UNIX:
-            endpoint: Any = AdoptedUnixEndpoint(self._reactor, self.descriptor)
+            endpoint: Any = AdoptedUnixEndpoint(self._reactor, self.descriptor, self._sockets)
             return cast("Deferred[IListeningPort]", endpoint.listen(protocolFactory)).addBoth(
                 self._close
             )
         endpoint = AdoptedStreamServerEndpoint(self._reactor, self.descriptor, self._family)
+        endpoint._setNonBlocking = self._sockets.do_not_block  # noqa: SLF001 - made for this
+        endpoint._close = self._sockets.close  # noqa: SLF001
         return cast("Deferred[IListeningPort]", endpoint.listen(protocolFactory))
 
     def _close(self, result: Any) -> Any:
-        os.close(self.descriptor)  # it was duplicated
+        self._sockets.close(self.descriptor)  # it was duplicated
         return result

@@ -6,11 +6,7 @@ connection has not been read yet, and how to send the answer together with our o
 from __future__ import annotations
 
 import enum
-import fcntl
-import select
 import socket
-import sys
-import termios
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -18,6 +14,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor
 from twisted.python.failure import Failure
 
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.transport import EagerServer
 
 __all__ = [
@@ -31,7 +28,6 @@ __all__ = [
     "unread_size",
 ]
 
-_NONE = bytes(4)
 _LAST = socket.MSG_MORE | socket.MSG_DONTWAIT
 _DONE = Failure(ConnectionDone())
 
@@ -44,7 +40,7 @@ class ConnectionEnd(enum.Enum):
     NOT_YET = "there is more to come"
 
 
-def connection_end(transport: Any) -> ConnectionEnd:
+def connection_end(transport: Any, sockets: Sockets) -> ConnectionEnd:
     """
     Return what a socket tells about its end, without taking anything from it.
 
@@ -68,19 +64,19 @@ def connection_end(transport: Any) -> ConnectionEnd:
         return ConnectionEnd.LOST
     if left:
         return ConnectionEnd.NOT_YET
-    if isinstance(transport.getHost(), UNIXAddress) and _has_hung_up(transport.fileno()):
+    if isinstance(transport.getHost(), UNIXAddress) and sockets.has_hung_up(transport.fileno()):
         return ConnectionEnd.LOST
     return ConnectionEnd.HALF_CLOSE
 
 
-def has_half_closed(transport: Any) -> bool:
+def has_half_closed(transport: Any, sockets: Sockets) -> bool:
     """
     Return whether a sender has half-closed, when its transport says so.
 
     If it has not, what is right has been done: a broken connection is reset, and if there
     is more to come, the transport reads on.
     """
-    end = connection_end(transport)
+    end = connection_end(transport, sockets)
     if end is ConnectionEnd.LOST:
         transport.abortConnection()
     elif end is ConnectionEnd.NOT_YET:
@@ -97,13 +93,7 @@ def reset(transport: Any) -> None:
         raise
 
 
-def _has_hung_up(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    return any(events & select.POLLHUP for _, events in poll.poll(0))
-
-
-def has_unread(transport: Any) -> bool:
+def has_unread(transport: Any, sockets: Sockets) -> bool:
     """
     Return whether bytes, the end, or an error of the connection are waiting to be read:
     to be checked before an upload is ended or refused for being idle.
@@ -111,33 +101,24 @@ def has_unread(transport: Any) -> bool:
     Over TLS, the underlying socket is checked: what was read from it has been decrypted
     and passed on at once.
     """
-    handle = _socket_of(transport)
-    if handle is None:
+    descriptor = _descriptor_of(transport)
+    if descriptor is None:
         return False
-    if handle.fileno() < 0:  # already closed: that is still to be noticed
-        return True
-    # Not by reading: an error of the connection is reported once, and after that a socket
-    # that has been reset looks as if its sender had half-closed.
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(0))
+    # If it has been closed already, that is still to be noticed.
+    return descriptor < 0 or sockets.is_readable(descriptor)
 
 
-def unread_size(transport: Any) -> int:
+def unread_size(transport: Any, sockets: Sockets) -> int:
     """Return how many bytes are waiting in the socket of a connection."""
-    handle = _socket_of(transport)
-    if handle is None:
-        return 0
-    try:
-        return int.from_bytes(fcntl.ioctl(handle, termios.FIONREAD, _NONE), sys.byteorder)
-    except (OSError, ValueError):
-        return 0
+    descriptor = _descriptor_of(transport)
+    return 0 if descriptor is None else sockets.unread_size(descriptor)
 
 
-def _socket_of(transport: Any) -> Any:
-    """Return the socket of a transport; `None` if there is none, as in tests."""
+def _descriptor_of(transport: Any) -> int | None:
+    """Return the file descriptor of a transport's socket; `None` if there is none, as in tests."""
     handle = getattr(transport, "getHandle", lambda: None)()
-    return handle if isinstance(handle, socket.socket) else None
+    fileno = getattr(handle, "fileno", None)
+    return None if fileno is None else fileno()
 
 
 def send_last(ours: Any, answer: bytes) -> bytes:

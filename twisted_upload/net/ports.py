@@ -6,12 +6,9 @@ provides.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
-import select
 import socket
-import struct
 from typing import Any, cast
 
 from twisted.internet import tcp, unix
@@ -30,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.errors import CannotStart
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.spare_descriptors import SpareDescriptors
 from twisted_upload.net.transport import read_eagerly, serve_accepted
 
@@ -63,20 +61,6 @@ SHORTAGE_LINE = 60.0
 MOST_ACCEPTS = 1000
 """How often a port is asked to accept what is waiting, which may be many connections each time."""
 
-_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-
-# linux/filter.h: a segment that opens a connection has SYN (2) set in the TCP flags,
-# the 14th byte of its header.
-_DROP_SYN = [
-    struct.pack("HBBI", code, when_set, when_not, value)
-    for code, when_set, when_not, value in (
-        (0x30, 0, 0, 13),  # load that byte
-        (0x45, 0, 1, 0x02),  # is SYN set?
-        (0x06, 0, 0, 0),  # then drop it
-        (0x06, 0, 0, 0xFFFFFFFF),  # otherwise pass it
-    )
-]
-
 # Errors of accept(2) that concern one connection, and not the listening socket.
 _GONE = {
     *(errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP),
@@ -90,12 +74,14 @@ def listen(
     endpoint: IStreamServerEndpoint,
     factory: IProtocolFactory,
     spare: SpareDescriptors | None = None,
+    sockets: Sockets | None = None,
 ) -> IListeningPort:
     """
     Listen on an endpoint immediately.
 
     :param name: of the endpoint, for people.
     :param spare: released if there is no file descriptor for a new connection.
+    :param sockets: the system calls.
     :raises CannotStart: it is impossible to listen on the endpoint.
     """
     results: list[Any] = []
@@ -110,9 +96,10 @@ def listen(
         raise CannotStart(f"{name}: cannot listen: {text}") from error
     port: Any = result
     if isinstance(port, tcp.Port):  # so are unix ports
-        notice_dead_peers(port)
-        keep_urgent_bytes(port)
-        wait_in_shortage(port, cast(IReactorTime, port.reactor), spare)
+        sockets = sockets or Sockets()
+        notice_dead_peers(port, sockets)
+        keep_urgent_bytes(port, sockets)
+        wait_in_shortage(port, cast(IReactorTime, port.reactor), spare, sockets)
     return cast(IListeningPort, port)
 
 
@@ -121,15 +108,16 @@ def listen_eagerly(
     endpoint: IStreamServerEndpoint,
     factory: IProtocolFactory,
     spare: SpareDescriptors,
+    sockets: Sockets | None = None,
 ) -> IListeningPort:
     """Do the same for a front end, whose protocols start reading by themselves."""
-    port = listen(name, endpoint, factory, spare)
+    port = listen(name, endpoint, factory, spare, sockets)
     if getattr(port, "factory", None) is factory:  # nothing between it and the socket
-        read_eagerly(port)
+        read_eagerly(port, sockets)
     return port
 
 
-def notice_dead_peers(port: IListeningPort) -> None:
+def notice_dead_peers(port: Any, sockets: Sockets) -> None:
     """
     Make the kernel drop the connections of this port whose peers are dead.
 
@@ -137,7 +125,7 @@ def notice_dead_peers(port: IListeningPort) -> None:
     connection.  Both options are needed: keepalive for a peer that has nothing to
     acknowledge, the user timeout for one that has.
     """
-    with socket.socket(fileno=os.dup(port.fileno())) as ours:  # type: ignore[attr-defined]
+    with sockets.duplicate_of(port.fileno()) as ours:
         if ours.family not in (socket.AF_INET, socket.AF_INET6):
             return
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -150,7 +138,7 @@ def notice_dead_peers(port: IListeningPort) -> None:
             ours.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def keep_urgent_bytes(port: IListeningPort) -> None:
+def keep_urgent_bytes(port: Any, sockets: Sockets) -> None:
     """
     Deliver the urgent bytes (``MSG_OOB``) of this port's connections in line.
 
@@ -158,16 +146,21 @@ def keep_urgent_bytes(port: IListeningPort) -> None:
     file.  Accepted TCP sockets inherit the option; unix sockets do not (see
     `wait_in_shortage`).
     """
-    with socket.socket(fileno=os.dup(port.fileno())) as ours:  # type: ignore[attr-defined]
+    with sockets.duplicate_of(port.fileno()) as ours:
         _keep_urgent_bytes(ours)
 
 
-def _keep_urgent_bytes(ours: socket.socket) -> None:
+def _keep_urgent_bytes(ours: Any) -> None:
     with contextlib.suppress(OSError):  # a kernel whose unix sockets have no urgent bytes
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
-def wait_in_shortage(port: Any, clock: IReactorTime, spare: SpareDescriptors | None = None) -> None:
+def wait_in_shortage(
+    port: Any,
+    clock: IReactorTime,
+    spare: SpareDescriptors | None = None,
+    sockets: Sockets | None = None,
+) -> None:
     """
     Make a port wait if there is no file descriptor for a new connection.
 
@@ -179,11 +172,13 @@ def wait_in_shortage(port: Any, clock: IReactorTime, spare: SpareDescriptors | N
 
     :param port: a listening port of Twisted's.
     :param spare: released if there is none.
+    :param sockets: the system calls.
     """
-    port.socket = _WaitingSocket(port, clock, spare or SpareDescriptors(0))
+    sockets = sockets or Sockets()
+    port.socket = _WaitingSocket(port, clock, spare or SpareDescriptors(0, sockets), sockets)
 
 
-def drop_new_connections(port: Any) -> None:
+def drop_new_connections(port: Any, sockets: Sockets) -> None:
     """
     Make a TCP port establish no more connections; those that are established, or about
     to be, can still be accepted.
@@ -192,12 +187,9 @@ def drop_new_connections(port: Any) -> None:
     always some.  So the kernel first drops requests for new connections; a client that
     retries, a second later, finds the port closed.
     """
-    with socket.socket(fileno=os.dup(port.fileno())) as ours:
+    with sockets.duplicate_of(port.fileno()) as ours:
         if ours.family in (socket.AF_INET, socket.AF_INET6):
-            program = ctypes.create_string_buffer(b"".join(_DROP_SYN))
-            filtered = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-            with contextlib.suppress(OSError):  # then some connections are reset
-                ours.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtered)
+            sockets.drop_new_connections(ours)
 
 
 def close_own(port: Any) -> Deferred[Any]:
@@ -206,15 +198,13 @@ def close_own(port: Any) -> Deferred[Any]:
     return maybeDeferred(port.stopListening)
 
 
-def accept_the_rest(port: Any) -> None:
+def accept_the_rest(port: Any, sockets: Sockets) -> None:
     """Accept the connections that are waiting; none if the port has been closed already."""
     if not port.connected:
         serve_accepted(port)
         return
-    poll = select.poll()
-    poll.register(port.fileno(), select.POLLIN)
     for _ in range(MOST_ACCEPTS):
-        if not poll.poll(0):
+        if not sockets.is_readable(port.fileno()):
             break
         port.doRead()
         serve_accepted(port)
@@ -238,8 +228,11 @@ class _WaitingSocket:
     :ivar spare: the reserve of file descriptors.
     """
 
-    def __init__(self, port: Any, clock: IReactorTime, spare: SpareDescriptors) -> None:
+    def __init__(
+        self, port: Any, clock: IReactorTime, spare: SpareDescriptors, sockets: Sockets
+    ) -> None:
         self._socket = port.socket
+        self._sockets = sockets
         self.spare = spare
         spare.join()
         self._port = port
@@ -318,17 +311,13 @@ class _WaitingSocket:
 
     def _wait(self, error: OSError) -> None:
         now = self._clock.seconds()
-        if now - self._logged_wait >= SHORTAGE_LINE and self._is_any_waiting():
+        is_silent = now - self._logged_wait >= SHORTAGE_LINE
+        if is_silent and self._sockets.is_readable(self._socket.fileno()):
             self._logged_wait = now
             _log.warn("new connections have to wait: {error}", error=error.strerror)
         if self._timer is None:
             self._port.stopReading()
             self._timer = self._clock.callLater(SHORTAGE_PAUSE, self._resume)
-
-    def _is_any_waiting(self) -> bool:
-        poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
 
     def _resume(self) -> None:
         self._timer = None
@@ -344,10 +333,12 @@ class AdoptedUnixEndpoint:
     Twisted's own port would change its mode to 0666, and unlink it at the end.
 
     :param descriptor: of the socket; it is duplicated.
+    :param sockets: the system calls.
     """
 
-    def __init__(self, reactor: Any, descriptor: int) -> None:
+    def __init__(self, reactor: Any, descriptor: int, sockets: Sockets) -> None:
         self._reactor = reactor
+        self._sockets = sockets
         self._descriptor = descriptor
 
     def listen(
@@ -360,7 +351,7 @@ class AdoptedUnixEndpoint:
     def _listen(self, factory: IProtocolFactory) -> Any:
         if not IReactorFDSet.providedBy(self._reactor):  # it only checks the configuration
             return self._reactor.adoptStreamPort(self._descriptor, socket.AF_UNIX, factory)
-        adopted = socket.socket(fileno=os.dup(self._descriptor))
+        adopted = self._sockets.duplicate_of(self._descriptor)
         adopted.setblocking(False)
         port = _AdoptedPort(adopted.getsockname(), factory, reactor=self._reactor)
         port._preexistingSocket = adopted  # noqa: SLF001 - there is no public way

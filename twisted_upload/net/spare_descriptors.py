@@ -5,8 +5,9 @@ File descriptors that are held in reserve for when no others are left.
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
+from typing import Any
+
+from twisted_upload.net.sockets import Sockets
 
 __all__ = ["SPARE", "SpareDescriptors"]
 
@@ -33,22 +34,24 @@ class SpareDescriptors:
     It has users, and holds nothing without them.
 
     :param number: of file descriptors to hold.
+    :param sockets: the system calls.
     :ivar short: whether they have been released.
     """
 
-    def __init__(self, number: int = SPARE) -> None:
+    def __init__(self, number: int = SPARE, sockets: Sockets | None = None) -> None:
+        self._sockets = sockets or Sockets()
         self.short = False
         self._number = number
         self._users = 0
         self._held: list[int] = []
-        self._accepted: list[socket.socket] = []
+        self._accepted: list[Any] = []
         self._next_try = 0.0
 
     def join(self) -> None:
         """Add a user."""
         self._users += 1
         if self._users == 1:
-            self._held = _open(self._number)
+            self._held = self._open(self._number)
 
     def leave(self) -> None:
         """Remove a user."""
@@ -70,9 +73,9 @@ class SpareDescriptors:
         """
         self._accepted = [it for it in self._accepted if it.fileno() >= 0]
         others = len(self._accepted)
-        return _are_left(2 + others + min(others, MARGIN))
+        return self._are_left(2 + others + min(others, MARGIN))
 
-    def accepted(self, accepted_connection: socket.socket) -> None:
+    def accepted(self, accepted_connection: Any) -> None:
         """Note a connection that was accepted since the reserve was released."""
         self._accepted.append(accepted_connection)
 
@@ -80,27 +83,25 @@ class SpareDescriptors:
         """Take the reserve again if enough are left; harmless if it is held."""
         if self.short and now >= self._next_try:
             self._next_try = now + PAUSE
-            if _are_left(self._number + LEFT):
-                self._held = _open(self._number)
+            if self._are_left(self._number + LEFT):
+                self._held = self._open(self._number)
                 self._accepted = []
                 self.short = False
 
     def _close(self) -> None:
         while self._held:
-            os.close(self._held.pop())
+            self._sockets.close(self._held.pop())
 
+    def _are_left(self, number: int) -> bool:
+        there = self._open(number)
+        for descriptor in there:
+            self._sockets.close(descriptor)
+        return len(there) == number
 
-def _are_left(number: int) -> bool:
-    there = _open(number)
-    for descriptor in there:
-        os.close(descriptor)
-    return len(there) == number
-
-
-def _open(number: int) -> list[int]:
-    """Open this many file descriptors, or as many as there are."""
-    there: list[int] = []
-    with contextlib.suppress(OSError):
-        while len(there) < number:
-            there.append(os.eventfd(0, os.EFD_CLOEXEC))
-    return there
+    def _open(self, number: int) -> list[int]:
+        """Open this many file descriptors, or as many as there are."""
+        there: list[int] = []
+        with contextlib.suppress(OSError):
+            while len(there) < number:
+                there.append(self._sockets.reserve())
+        return there

@@ -27,6 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_upload.net.acceptor import Acceptor
+from twisted_upload.net.sockets import Sockets
 
 __all__ = ["EagerServer", "read_eagerly", "read_now", "serve_accepted"]
 
@@ -175,19 +176,22 @@ def read_now(transport: Any) -> None:
         transport.read_now()
 
 
-def read_eagerly(port: Any) -> None:
+def read_eagerly(port: Any, sockets: Sockets | None = None) -> None:
     """
     Make a listening port serve its connections this way, if it is a TCP port.
 
     ``Port.transport`` is where Twisted looks up the class of its connections, and
     ``doRead`` is what its reactor calls.
+
+    :param sockets: the system calls.
     """
     if getattr(port, "transport", None) is not tcp.Server:
         return
     view = memoryview(bytearray(tcp.Server.bufferSize))
     port.transport = partial(EagerServer, view)
     if hasattr(port.factory, "take_whole"):
-        port.acceptor = Acceptor(port, view, port._buildAddr)  # noqa: SLF001 - see above
+        address_of = port._buildAddr  # noqa: SLF001 - see above
+        port.acceptor = Acceptor(port, view, address_of, sockets or Sockets())
         port.doRead = port.acceptor.accept
 
 

@@ -26,6 +26,7 @@ from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.splice import FROM, WAKE_FOR, SocketSplice
 from twisted_upload.interfaces import SpliceResult
+from twisted_upload.net.sockets import Sockets as System
 from twisted_upload.stores.directory.file_queue import MOST_HELD
 
 LARGE = os.urandom(1 << 20) * 4
@@ -99,7 +100,7 @@ class _Spliced:
         self.taker, self.transport = _Taker(), _Transport(ours)
         self.sender = _Sender(self.transport)
         self.slots = ConnectionSlots(most_splices=most)
-        self.splice = SocketSplice(self.taker, self.sender, self.slots)  # type: ignore[arg-type]
+        self.splice = SocketSplice(self.taker, self.sender, self.slots, System())  # type: ignore[arg-type]
 
 
 def test_returned(sockets: Sockets) -> None:
@@ -193,7 +194,7 @@ async def test_a_sender_is_paused_if_nothing_can_be_lent(
     rig = Rig(tmp_path / "inbox")
     slots = ConnectionSlots(most_splices=missing != "slot")
     if missing == "descriptor":
-        monkeypatch.setattr("twisted_upload.frontends.splice.os.dup", no_descriptors)
+        monkeypatch.setattr("twisted_upload.net.sockets.os.dup", no_descriptors)
     async with open_frontend(store=rig.store, slots=slots) as frontend:
         peer = frontend.connect()
         peer.setblocking(False)
@@ -304,7 +305,7 @@ async def test_nothing_hangs(
                     close(descriptor)
                     broken()
 
-                patch.setattr("twisted_upload.frontends.splice.os.close", fails_once)
+                patch.setattr("twisted_upload.net.sockets.os.close", fails_once)
             elif what == "setsockopt":
                 patch.setattr(SocketSplice, "_wake_for", broken)
             else:

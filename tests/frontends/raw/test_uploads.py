@@ -252,4 +252,4 @@ def test_one_protocol_per_connection() -> None:
     one, other = factory.buildProtocol(None), factory.buildProtocol(None)
     assert isinstance(one, UploadProtocol)
     assert one is not other
-    assert factory.protocols == set()
+    assert factory.protocols == {}

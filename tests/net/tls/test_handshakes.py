@@ -168,7 +168,7 @@ async def test_no_tls(garbage: str) -> None:
         assert (frontend.log.ends, frontend.log.loud(), frontend.factory.protocols) == (
             [],
             [],
-            set(),
+            {},
         )
 
 
@@ -190,7 +190,7 @@ async def test_noise() -> None:
         assert (frontend.log.ends, frontend.log.loud(), frontend.factory.protocols) == (
             [],
             [],
-            set(),
+            {},
         )
         frontend.factory.refusals.log_summary()
         assert not frontend.clock.getDelayedCalls()

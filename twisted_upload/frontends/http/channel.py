@@ -99,7 +99,7 @@ class Channel(ConnectionProtocol, Protocol):
 
     def _is_half_closed(self) -> bool:
         """Return whether the client has half-closed, as the transport says; see to it if not."""
-        if self._closing or has_half_closed(self.transport):
+        if self._closing or has_half_closed(self.transport, self.sockets):
             self._half_closed = True
         return self._half_closed
 
@@ -111,7 +111,7 @@ class Channel(ConnectionProtocol, Protocol):
 
     def has_unread(self) -> bool:
         """Return whether anything is waiting to be read: then the client is not idle."""
-        return has_unread(self.transport)
+        return has_unread(self.transport, self.sockets)
 
     # Writing
 

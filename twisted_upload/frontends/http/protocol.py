@@ -42,6 +42,7 @@ from twisted_upload.frontends.http.settings import ActiveHTTPSettings
 from twisted_upload.frontends.http.transaction import Transaction
 from twisted_upload.net.gate import IConnectionSlot
 from twisted_upload.net.networks import TrustedProxies
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.transport import read_now
 
 __all__ = ["HTTPConnection"]
@@ -78,6 +79,11 @@ class HTTPConnection(Channel):
         self._transaction: Transaction | None = None
         self._serving = False
         self._served = False  # a request
+
+    @property
+    def sockets(self) -> Sockets:
+        """See `ConnectionProtocol.sockets`."""
+        return self.frontend.sockets
 
     @property
     def in_flight(self) -> bool:

@@ -330,7 +330,9 @@ class Transaction:
             assert self.reader is not None
             incoming = self.reader.incoming
             if incoming is not None:
-                self._splice = splice_for(incoming, self, self._http.frontend.slots)
+                self._splice = splice_for(
+                    incoming, self, self._http.frontend.slots, self._http.frontend.sockets
+                )
         if self._splice is not None:
             self._splice.start()
 
@@ -396,4 +398,4 @@ class Transaction:
         return self._http.active.settings.min_rate
 
     def _unread(self) -> int:
-        return unread_size(self.transport)
+        return unread_size(self.transport, self._http.frontend.sockets)

@@ -38,6 +38,7 @@ from twisted_upload.net.half_close import (
     reset,
     unread_size,
 )
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.timeouts import MinimumRate
 from twisted_upload.net.transport import read_now
 
@@ -81,6 +82,11 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         self._peer = ""
         self._splice: SocketSplice | None = None
         self._minimum_rate: MinimumRate | None = None  # while there are bytes to wait for
+
+    @property
+    def sockets(self) -> Sockets:
+        """See `ConnectionProtocol.sockets`."""
+        return self.frontend.sockets
 
     @property
     def peer(self) -> str:
@@ -131,7 +137,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         if self._answered:
             self._half_closed = True
             self.transport.loseConnection()
-        elif has_half_closed(self.transport):
+        elif has_half_closed(self.transport, self.sockets):
             self._half_closed = True
             self._idle_timeouts.cancel(self)
             self._minimum_rate = None
@@ -217,7 +223,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
 
     def _start_splice(self) -> None:
         if self._splice is None and self._incoming is not None:
-            self._splice = splice_for(self._incoming, self, self.frontend.slots)
+            self._splice = splice_for(self._incoming, self, self.frontend.slots, self.sockets)
         if self._splice is not None:
             self._splice.start()
 
@@ -245,7 +251,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
 
     def has_unread(self) -> bool:
         """Return whether anything is waiting to be read: then the sender is not idle."""
-        return has_unread(self.transport)
+        return has_unread(self.transport, self.sockets)
 
     def fell_silent(self) -> None:
         """End the file: the sender has been idle for so long that it counts as the end."""
@@ -286,7 +292,7 @@ class UploadProtocol(Sender, ConnectionProtocol, Protocol):
         return False
 
     def _unread(self) -> int:
-        return unread_size(self.transport)
+        return unread_size(self.transport, self.sockets)
 
     # Internal
 

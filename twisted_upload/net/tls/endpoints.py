@@ -65,7 +65,7 @@ class _TLSFactory(Factory):
     def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime) -> None:
         self.wrapped = wrapped
         self.clock = clock
-        self._handshaking: set[TLSTransport] = set()
+        self._handshaking: dict[TLSTransport, None] = {}
         self._deadlines = IdleTimeouts(clock, HANDSHAKE_TIMEOUT, TLSTransport.handshake_timed_out)
 
     def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
@@ -99,12 +99,12 @@ class _TLSFactory(Factory):
 
     def began(self, transport: TLSTransport) -> None:
         """Start the timeout: a handshake begins."""
-        self._handshaking.add(transport)
+        self._handshaking[transport] = None
         self._deadlines.restart(transport)
 
     def succeeded(self, transport: TLSTransport) -> None:
         """Cancel the timeout: the handshake has ended."""
-        self._handshaking.discard(transport)
+        self._handshaking.pop(transport, None)
         self._deadlines.cancel(transport)
 
     def ready(self, protocol: IProtocol) -> None:
