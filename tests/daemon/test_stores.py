@@ -16,10 +16,10 @@ from twisted_upload.config.configuration import Configuration
 from twisted_upload.daemon.process import FORWARDS, OBJECT_THREADS
 from twisted_upload.daemon.stores import (
     StoreSet,
-    hook_command,
     other_descriptors,
     resumable_stores,
 )
+from twisted_upload.daemon.system import System
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.folders import FORWARD
 from twisted_upload.hooks.marked_file import remove_file
@@ -43,7 +43,7 @@ def directory_stores(
 def test_same_directory_same_options(tmp_path: Path) -> None:
     """Listeners that have the same directory and the same options share a store."""
     configuration = configured_listeners(tmp_path, "max-size = 1", "receipts = true")
-    stores = StoreSet(configuration, MemoryReactorClock())
+    stores = StoreSet(configuration, MemoryReactorClock(), System())
     one, other = directory_stores(stores, configuration)
     assert one is other
     assert stores.all == [one]
@@ -60,7 +60,7 @@ def test_same_directory_same_options(tmp_path: Path) -> None:
 def test_same_directory_other_options(tmp_path: Path, way: str) -> None:
     """Listeners that have the same directory and other options share its disk threads."""
     configuration = configured_listeners(tmp_path, "", way)
-    stores = StoreSet(configuration, MemoryReactorClock())
+    stores = StoreSet(configuration, MemoryReactorClock(), System())
     one, other = directory_stores(stores, configuration)
     assert one is not other
     assert one.disk is other.disk
@@ -73,7 +73,7 @@ def test_same_directory_same_program(tmp_path: Path) -> None:
     limited = "on-upload-jobs = 7"
     for program, number in ("", 1), ("on-upload = 'true'\n", 2):
         configuration = configured_listeners(tmp_path, program, program + limited)
-        assert len(StoreSet(configuration, MemoryReactorClock()).all) == number
+        assert len(StoreSet(configuration, MemoryReactorClock(), System()).all) == number
 
 
 def test_other_directory(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_other_directory(tmp_path: Path) -> None:
     configuration = configured_listeners(
         tmp_path, "directory = 'a'", "directory = 'b'", "directory = 'a'"
     )
-    stores = StoreSet(configuration, MemoryReactorClock())
+    stores = StoreSet(configuration, MemoryReactorClock(), System())
     one, other, again = directory_stores(stores, configuration)
     assert one is again
     assert one.disk is not other.disk
@@ -123,7 +123,7 @@ def test_descriptors_of_object_stores(tmp_path: Path) -> None:
 def test_hook_command(tmp_path: Path) -> None:
     """A listener has a program if it is configured."""
     configuration = configured_listeners(tmp_path, "", "on-upload = 'no-such-program'")
-    none, command = map(hook_command, configuration.listeners)
+    none, command = map(System().hook_command, configuration.listeners)
     assert none is None
     assert command is not None
     with pytest.raises(CannotStart, match="no-such-program"):
@@ -133,7 +133,9 @@ def test_hook_command(tmp_path: Path) -> None:
 def test_limits_of_partial_uploads(tmp_path: Path) -> None:
     """The limits of partial uploads are those of the options; 0 is no limit."""
     configuration = configured("http=8080", "max-partials=5", "max-partials-size=1G")
-    (store,) = directory_stores(StoreSet(configuration, MemoryReactorClock(), 7), configuration)
+    (store,) = directory_stores(
+        StoreSet(configuration, MemoryReactorClock(), System(), 7), configuration
+    )
     limits = store.partials.limits
     assert limits == PartialLimits(5, 1000, 2**30, math.inf, 7)
 
@@ -141,7 +143,9 @@ def test_limits_of_partial_uploads(tmp_path: Path) -> None:
 def test_node() -> None:
     """The name of the node is in the ids of partial uploads."""
     configuration = configured("http=8080", "node=one")
-    (store,) = directory_stores(StoreSet(configuration, MemoryReactorClock()), configuration)
+    (store,) = directory_stores(
+        StoreSet(configuration, MemoryReactorClock(), System()), configuration
+    )
     assert store.partials.node == "one"
 
 
@@ -157,7 +161,7 @@ STORE = "store = 's3://abc/x'\n"
 def test_store_of_objects(tmp_path: Path) -> None:
     """Objects have a store in front of that of their directory, which is the node's disk."""
     configuration = configured_listeners(tmp_path, STORE, STORE, STORE + "suffix = '.jpg'")
-    stores = StoreSet(configuration, MemoryReactorClock())
+    stores = StoreSet(configuration, MemoryReactorClock(), System())
     one, again, other = (stores.of(listener) for listener in configuration.listeners)
     assert isinstance(one, S3Store)
     assert isinstance(other, S3Store)
@@ -176,7 +180,7 @@ def test_other_object_store(tmp_path: Path) -> None:
     """Each directory has separate threads for its object store."""
     elsewhere = STORE + "directory = 'other'\n"
     configuration = configured_listeners(tmp_path, STORE, elsewhere, "directory = 'plain'")
-    one, other, plain = StoreSet(configuration, MemoryReactorClock()).storages
+    one, other, plain = StoreSet(configuration, MemoryReactorClock(), System()).storages
     assert one.objects is not None
     assert other.objects is not None
     assert one.objects.threads is not other.objects.threads
@@ -188,7 +192,7 @@ def test_forwarding(tmp_path: Path, after: str, removes: bool) -> None:
     """Files are stored in the directory, and forwarded from there by those that are to do it."""
     forward = f"forward = 's3://abc'\nafter-forward = '{after}'\n"
     configuration = configured_listeners(tmp_path, "", forward)
-    stores = StoreSet(configuration, MemoryReactorClock())
+    stores = StoreSet(configuration, MemoryReactorClock(), System())
     plain, forwarding = directory_stores(stores, configuration)
     assert (plain.queues.names, forwarding.queues.names) == ((), (FORWARD,))
     runner: Any = forwarding.queues._runners[FORWARD]
@@ -208,7 +212,7 @@ def test_counted_with_metrics() -> None:
     """Operations of an object store are counted if anybody asks for metrics."""
     for options, number in ([], 0), (["metrics=9464"], 2):
         configuration = configured("store=s3://abc", *options)
-        (storage,) = StoreSet(configuration, MemoryReactorClock()).storages
+        (storage,) = StoreSet(configuration, MemoryReactorClock(), System()).storages
         assert storage.objects is not None
         assert len(storage.objects.counts) == number
         objects = storage.objects

@@ -8,7 +8,7 @@ import errno
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -20,16 +20,33 @@ from twisted.python.failure import Failure
 
 from tests.support.waiting import PATIENCE, reactor, turns, until
 from twisted_upload.disk.testing import ManualDisk
-from twisted_upload.disk.threads import NICENESS, DiskThreads, PoolStopped
+from twisted_upload.disk.threads import NICENESS, DiskThreads, PoolStopped, ThreadCalls
+
+
+class Started(ThreadCalls):
+    """The real calls; remembers the threads."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def start(self, function: Callable[[], object], name: str) -> None:
+        before = {*threading.enumerate()}
+        super().start(function, name)
+        self.threads += {*threading.enumerate()} - before
 
 
 @pytest.fixture
-def disk() -> Iterator[DiskThreads]:
-    disk = DiskThreads(reactor, 3, "test-disk")
+def started() -> Started:
+    return Started()
+
+
+@pytest.fixture
+def disk(started: Started) -> Iterator[DiskThreads]:
+    disk = DiskThreads(reactor, 3, "test-disk", started)
     yield disk
     stopped = disk.stop()
     assert stopped.called
-    for thread in disk._threads:
+    for thread in started.threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
@@ -89,7 +106,7 @@ async def test_order(disk: DiskThreads) -> None:
     one.stop()
 
 
-async def test_number_of_threads(disk: DiskThreads) -> None:
+async def test_number_of_threads(disk: DiskThreads, started: Started) -> None:
     """As many jobs run at a time as there are threads, and no more."""
     barrier = threading.Barrier(3, timeout=PATIENCE)
     at_work, most = [0], [0]
@@ -105,15 +122,15 @@ async def test_number_of_threads(disk: DiskThreads) -> None:
 
     await gatherResults([disk.run(job) for _ in range(9)])
     assert most == [3]
-    assert len(disk._threads) == 3
+    assert len(started.threads) == 3
 
 
-async def test_threads_as_needed(disk: DiskThreads) -> None:
+async def test_threads_as_needed(disk: DiskThreads, started: Started) -> None:
     """Threads are started on demand: sequential jobs need only one."""
-    assert disk._threads == []
+    assert started.threads == []
     for _ in range(5):
         await disk.run(lambda: None)
-    assert len(disk._threads) == 1
+    assert len(started.threads) == 1
 
 
 async def test_stuck_job_does_not_block_the_others(disk: DiskThreads) -> None:
@@ -173,9 +190,7 @@ async def test_result_at_the_last_moment(
         def get(self, timeout: float) -> NoReturn:
             assert not disk._asleep
             ended.set()
-            for thread in disk._threads:
-                thread.join(0)
-            while results.empty():
+            while not results.qsize():
                 pass
             raise queue.Empty
 

@@ -100,7 +100,7 @@ class Task:
             self._wake = self._scheduler.call_later(seconds, self._resume)
 
     def sleep(self) -> None:
-        """Stop here until somebody wakes it; called in the task itself."""
+        """Stop here until it is woken; called in the task itself."""
         scheduler_itself = self._greenlet.parent
         assert scheduler_itself is not None
         scheduler_itself.switch()

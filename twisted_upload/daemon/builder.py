@@ -7,7 +7,6 @@ A daemon with one process is an `UploadService`.  A daemon with several is a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,11 @@ from twisted_upload.daemon.endpoints import EndpointBuilder
 from twisted_upload.daemon.frontends import FrontendBuilder, frontend_settings
 from twisted_upload.daemon.listeners import ListenerSpec, NamedEndpoint
 from twisted_upload.daemon.notify import StoredCount
-from twisted_upload.daemon.process import Budget, budget, raise_limit
+from twisted_upload.daemon.process import Budget, budget
 from twisted_upload.daemon.service import MAX_STOP_TIME, UploadService
 from twisted_upload.daemon.stores import StoreSet, other_descriptors, resumable_stores
+from twisted_upload.daemon.system import System
 from twisted_upload.daemon.systemd import Manager
-from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.refusal_log import RateLimitedLog, RefusalCounter
 from twisted_upload.observability.counters import Counters
@@ -56,15 +55,18 @@ def make_service(
     reactor: Any,
     manager: Manager | None = None,
     observer: LineObserver | None = None,
+    system: System | None = None,
 ) -> UploadService | Supervisor:
     """
     Build the configured daemon, without starting it.
 
     :param manager: the service manager that started us.
     :param observer: writes the log, if the daemon writes its own.
+    :param system: the kernel, if it is not the real one.
     :raises CannotStart: an endpoint is invalid, or there are too few file descriptors.
     """
     manager = manager or Manager()
+    system = system or System()
     builder = EndpointBuilder(reactor, manager.sockets)
     status = builder.of_status_port(configuration)
     endpoints = [builder.of_listener(listener) for listener in configuration.listeners]
@@ -74,14 +76,21 @@ def make_service(
     service: UploadService | Supervisor
     reporter: Reporter | None = None
     if configuration.settings.workers == 1:
-        service, of_process = upload_service(configuration, reactor, endpoints, observer)
+        service, of_process = upload_service(configuration, reactor, endpoints, system, observer)
         if of_process is not None:
             alone = SingleProcessReport(
-                of_process.report, VERSION, time.time(), certificates.samples
+                of_process.report, VERSION, system.now(), certificates.samples
             )
             reporter = alone.report
     else:
-        service, reporter = _supervisor(configuration, reactor, endpoints, certificates, manager)
+        service, reporter = _supervisor(
+            configuration,
+            reactor,
+            endpoints,
+            certificates=certificates,
+            manager=manager,
+            system=system,
+        )
     service.side_services.append(CertificateWatch(certificates, reactor))
     if status is not None and reporter is not None:
         service.side_services.append(_status_port(configuration, status, reporter, reactor))
@@ -92,29 +101,33 @@ def upload_service(
     configuration: Configuration,
     reactor: Any,
     endpoints: Sequence[Sequence[NamedEndpoint]],
+    system: System,
     observer: LineObserver | None = None,
 ) -> tuple[UploadService, ProcessReporter | None]:
     """
     Build a process that serves uploads, without starting it, and its reporter.
 
     :param endpoints: those of each listener.
+    :param system: the kernel.
     :param observer: writes the log, if the daemon writes its own.
     :return: the service, and its reporter; `None` without ``--metrics``.
     :raises CannotStart: there are too few file descriptors.
     """
-    its_budget = descriptor_budget(configuration)
-    stores = StoreSet(configuration, reactor, its_budget.writers)
+    its_budget = descriptor_budget(configuration, system)
+    stores = StoreSet(configuration, reactor, system, its_budget.writers)
     refusals = RefusalCounter(reactor)
-    journal = _journal(configuration, reactor)
+    journal = _journal(configuration, reactor, system)
     stored = StoredCount()
     observers = [_outcome_log(configuration, refusals, reactor, observer)]
     observers += [stored] if journal is None else [journal, stored]
     counters = None
     if configuration.settings.metrics:
-        counters = Counters([listener.name for listener in configuration.listeners], time.time)
+        counters = Counters([listener.name for listener in configuration.listeners], system.now)
         observers.append(counters)
     slots = _slots(its_budget)
-    frontends = FrontendBuilder(stores, reactor, observers, slots, refusals)
+    frontends = FrontendBuilder(
+        stores, reactor, system, observers=observers, slots=slots, refusals=refusals
+    )
     specs = [
         ListenerSpec(
             listener.name,
@@ -131,6 +144,7 @@ def upload_service(
         drain=configuration.settings.drain,
         journal=journal,
         stored=stored,
+        sockets=system.sockets(),
     )
     if counters is None:
         return service, None
@@ -151,8 +165,10 @@ def _supervisor(
     configuration: Configuration,
     reactor: Any,
     endpoints: Sequence[Sequence[NamedEndpoint]],
+    *,
     certificates: Certificates,
     manager: Manager,
+    system: System,
 ) -> tuple[Supervisor, Reporter]:
     # A daemon with one process does not need these modules.
     from twisted.internet.protocol import Factory  # noqa: PLC0415
@@ -160,19 +176,19 @@ def _supervisor(
     from twisted_upload.daemon.supervisor import Supervisor  # noqa: PLC0415
     from twisted_upload.observability.multiprocess import WorkerReports  # noqa: PLC0415
 
-    descriptor_budget(configuration)  # the same in each worker: fail early, here
+    descriptor_budget(configuration, system)  # the same in each worker: fail early, here
     nobody = Factory()
     specs = [
         ListenerSpec(listener.name, its_endpoints, nobody, _destination(listener))
         for listener, its_endpoints in zip(configuration.listeners, endpoints, strict=True)
     ]
     number = configuration.settings.workers
-    reports = WorkerReports(number, VERSION, reactor, time.time(), certificates.samples)
+    reports = WorkerReports(number, VERSION, reactor, system.now(), certificates.samples)
     supervisor = Supervisor(
         specs,
         number,
         configuration.to_json(),
-        StoreSet(configuration, reactor).all,
+        StoreSet(configuration, reactor, system).all,
         reactor,
         journal=journal_files(configuration),
         stop_timeout=configuration.settings.drain + MAX_STOP_TIME,
@@ -182,28 +198,32 @@ def _supervisor(
     return supervisor, reports.report
 
 
-def reconfigure(service: UploadService | Supervisor, configuration: Configuration) -> None:
+def reconfigure(
+    service: UploadService | Supervisor, configuration: Configuration, system: System
+) -> None:
     """
     Apply a configuration to new connections.
 
     :raises CannotStart: there are too few file descriptors for it; nothing has changed.
     """
     if isinstance(service, UploadService):
-        reconfigure_process(service, configuration)
+        reconfigure_process(service, configuration, system)
     else:
-        descriptor_budget(configuration)  # the same in each worker
+        descriptor_budget(configuration, system)  # the same in each worker
         for listener in configuration.listeners:
             frontend_settings(listener)  # the same in each worker
         service.reconfigure(configuration.to_json(), configuration.settings.drain + MAX_STOP_TIME)
 
 
-def reconfigure_process(service: UploadService, configuration: Configuration) -> None:
+def reconfigure_process(
+    service: UploadService, configuration: Configuration, system: System
+) -> None:
     """
     Apply a configuration to new connections of a process that serves uploads.
 
     :raises CannotStart: there are too few file descriptors for it; nothing has changed.
     """
-    slots = _slots(descriptor_budget(configuration))
+    slots = _slots(descriptor_budget(configuration, system))
     settings = {it.name: frontend_settings(it) for it in configuration.listeners}
     service.reconfigure(settings, configuration.settings.drain, slots)
 
@@ -220,14 +240,14 @@ def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:
         service.certificates_changed()
 
 
-def descriptor_budget(configuration: Configuration) -> Budget:
+def descriptor_budget(configuration: Configuration, system: System) -> Budget:
     """
     Raise the file descriptor limit, and divide the file descriptors of each process.
 
     :raises CannotStart: there are too few.
     """
     return budget(
-        raise_limit(),
+        system.descriptors(),
         configuration.settings.max_connections,
         other_descriptors(configuration),
         resumable_stores=resumable_stores(configuration),
@@ -262,14 +282,14 @@ def journal_files(configuration: Configuration) -> JournalFiles | None:
     )
 
 
-def _journal(configuration: Configuration, reactor: Any) -> Journal | None:
+def _journal(configuration: Configuration, reactor: Any, system: System) -> Journal | None:
     files = journal_files(configuration)
     if files is None:
         return None
     from twisted_upload.observability.journal import Journal  # noqa: PLC0415
 
     # The journal has its own thread, so that it never blocks uploads.
-    return Journal(files, DiskThreads(reactor, 1, "journal"), reactor, time.time)
+    return Journal(files, system.threads(reactor, 1, "journal"), reactor, system.now)
 
 
 def _outcome_log(

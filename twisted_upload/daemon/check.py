@@ -23,7 +23,7 @@ from twisted_upload.daemon.dry_run import DryRunReactor
 from twisted_upload.daemon.endpoints import EndpointBuilder
 from twisted_upload.daemon.frontends import frontend_settings
 from twisted_upload.daemon.process import raise_limit
-from twisted_upload.daemon.stores import hook_command
+from twisted_upload.daemon.system import System
 from twisted_upload.daemon.systemd import InheritedSocket
 from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.folders import NewFolders
@@ -262,7 +262,7 @@ def _check_object_stores(configuration: Configuration, say: Say) -> None:
 
 
 def _check_programs(configuration: Configuration, say: Say) -> None:
-    commands = {it.settings.on_upload: hook_command(it) for it in configuration.listeners}
+    commands = {it.settings.on_upload: System().hook_command(it) for it in configuration.listeners}
     for arguments, command in commands.items():
         if command is not None:
             command.check()
@@ -272,5 +272,5 @@ def _check_programs(configuration: Configuration, say: Say) -> None:
 
 
 def _check_descriptors(configuration: Configuration, say: Say) -> None:
-    most = descriptor_budget(configuration).connections
+    most = descriptor_budget(configuration, System()).connections
     say(f"file descriptors: {raise_limit()} allowed, enough for {counted(most, 'connection')}")

@@ -15,6 +15,7 @@ from twisted_upload.config.listener import Listener
 from twisted_upload.core.outcome import UploadObserver
 from twisted_upload.daemon.settings import copied_settings
 from twisted_upload.daemon.stores import StoreSet
+from twisted_upload.daemon.system import System
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.raw.factory import UploadFactory
@@ -31,6 +32,7 @@ class FrontendBuilder:
 
     :param stores: the stores of the listeners.
     :param clock: times uploads.
+    :param system: the kernel.
     :param observers: are told of each upload that has ended.
     :param slots: the connections of the process.
     :param refusals: counts the rejected connections.
@@ -40,12 +42,15 @@ class FrontendBuilder:
         self,
         stores: StoreSet,
         clock: IReactorTime,
+        system: System,
+        *,
         observers: Sequence[UploadObserver],
         slots: ConnectionSlots,
         refusals: RefusalCounter,
     ) -> None:
         self._stores = stores
         self._clock = clock
+        self._system = system
         self._observers = tuple(observers)
         self._slots = slots
         self._refusals = refusals
@@ -63,6 +68,7 @@ class FrontendBuilder:
                 listener,
                 self._stores,
                 self._clock,
+                self._system,
                 observers=self._observers,
                 slots=self._slots,
                 refusals=self._refusals,
@@ -75,6 +81,7 @@ class FrontendBuilder:
             name=listener.name,
             slots=self._slots,
             refusals=self._refusals,
+            sockets=self._system.sockets(),
         )
 
 

@@ -7,7 +7,6 @@ A daemon without HTTP does not import this module.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -18,6 +17,7 @@ from twisted_upload.config.listener import Listener
 from twisted_upload.core.outcome import UploadObserver
 from twisted_upload.daemon.settings import copied_settings
 from twisted_upload.daemon.stores import StoreSet
+from twisted_upload.daemon.system import System
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.http.access import AccessControl
@@ -45,6 +45,7 @@ def http_frontend(
     listener: Listener,
     stores: StoreSet,
     clock: IReactorTime,
+    system: System,
     *,
     observers: Sequence[UploadObserver],
     slots: ConnectionSlots,
@@ -59,7 +60,7 @@ def http_frontend(
     store: IUploadStore = stores.of(listener)
     if listener.settings.invitation_keys is not None:
         store = LimitedStore(store, places)
-    control = AccessControl(places, now=time.time, clock=clock, count=refusals.count)
+    control = AccessControl(places, now=system.now, clock=clock, count=refusals.count)
     return HTTPFactory(
         store,
         clock,
@@ -69,6 +70,8 @@ def http_frontend(
         name=listener.name,
         slots=slots,
         refusals=refusals,
+        now=system.now,
+        sockets=system.sockets(),
     )
 
 

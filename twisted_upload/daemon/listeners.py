@@ -21,6 +21,7 @@ from twisted_upload.errors import CannotStart
 from twisted_upload.net.addresses import listening_name
 from twisted_upload.net.endpoints import InheritedEndpoint
 from twisted_upload.net.ports import listen_eagerly
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.spare_descriptors import SpareDescriptors
 from twisted_upload.net.tls.endpoints import TLSServerEndpoint
 from twisted_upload.observability.log import LineObserver
@@ -108,6 +109,7 @@ class ListenerService(Service, Generic[F_co]):
     A service with listeners.
 
     :param specs: its listeners.
+    :param sockets: the system calls of their connections.
     :ivar specs: as given.
     :ivar side_services: services that run from the start of the listeners until the
         last upload has ended; add them before anything is bound.
@@ -118,7 +120,8 @@ class ListenerService(Service, Generic[F_co]):
         raise something else instead.
     """
 
-    def __init__(self, specs: Sequence[ListenerSpec[F_co]]) -> None:
+    def __init__(self, specs: Sequence[ListenerSpec[F_co]], sockets: Sockets | None = None) -> None:
+        self._sockets = sockets or Sockets()
         self.ports: list[BoundPort[F_co]] = []
         self.side_services: list[Service] = []
         self.observer: LineObserver | None = None
@@ -154,10 +157,10 @@ class ListenerService(Service, Generic[F_co]):
         :raises CannotStart: one of them cannot be bound.
         """
         if not self.ports:
-            spare = SpareDescriptors()
+            spare = SpareDescriptors(sockets=self._sockets)
             for spec in self.specs:
                 for name, endpoint in spec.endpoints:
-                    port = listen_eagerly(name, endpoint, spec.frontend, spare)
+                    port = listen_eagerly(name, endpoint, spec.frontend, spare, self._sockets)
                     self.ports.append(BoundPort(spec, endpoint, port))
         for side_service in self.side_services:
             side_service.privilegedStartService()

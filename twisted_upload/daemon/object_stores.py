@@ -7,8 +7,6 @@ a connection or a thread: twistd may fork after it.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +15,7 @@ from twisted_upload.config.listener import Listener, Setting
 from twisted_upload.core.object_url import AfterForward, ObjectURL
 from twisted_upload.daemon.process import OBJECT_THREADS
 from twisted_upload.daemon.storage import IStore, ObjectStorage
+from twisted_upload.daemon.system import System
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.hooks.runner import HookRunner
@@ -58,22 +57,26 @@ class ObjectStores:
     Makes what is behind one directory: stores of objects, and what forwards files.
 
     :param listener: one whose files go to the object store.
+    :param system: the kernel.
     :raises WrongConfiguration: what that needs is not installed.
     :ivar storage: the object store, not opened.
     """
 
-    def __init__(self, listener: Listener, configuration: Configuration, reactor: Any) -> None:
+    def __init__(
+        self, listener: Listener, configuration: Configuration, reactor: Any, system: System
+    ) -> None:
         _, url = object_url_of(listener)
         import_libraries()
         self._reactor = reactor
+        self._system = system
         self._node = configuration.settings.node
         self._counting = bool(configuration.settings.metrics)
         counts = RequestCounts() if self._counting else None
         deadline = DEADLINE if listener.settings.store else FORWARD_DEADLINE
-        self._bucket = S3Bucket(url, counts, deadline=deadline)
+        self._bucket = system.bucket(url, counts, deadline)
         self.storage = ObjectStorage(
             self._bucket.name,
-            DiskThreads(reactor, OBJECT_THREADS, "objects"),
+            system.threads(reactor, OBJECT_THREADS, "objects"),
             self._bucket.close,
             counts=[] if counts is None else [counts],
         )
@@ -90,14 +93,14 @@ class ObjectStores:
             counts=counts,
             node=self._node,
             remove=listener.settings.after_forward is AfterForward.REMOVE,
-            chance=random.random,
+            chance=self._system.chance,
         )
 
     def putting(self) -> tuple[Puts, HookRunner]:
         """Make what puts the complete resumable uploads of a store of objects."""
         puts = Puts(self._bucket, self.storage.threads, self._reactor)
         threads, _, now, counts = self._of_runner()
-        return puts, puts.runner(threads, now, counts, node=self._node, chance=random.random)
+        return puts, puts.runner(threads, now, counts, node=self._node, chance=self._system.chance)
 
     def store_in_front_of(
         self, local: ResumableDirectoryStore, puts: Puts, suffix: Callable[[bytes], str]
@@ -114,7 +117,7 @@ class ObjectStores:
             self.storage.threads,
             local,
             self._reactor,
-            time.time,
+            self._system.now,
             puts=puts,
             node=self._node,
             suffix=suffix,
@@ -128,8 +131,8 @@ class ObjectStores:
     def _of_runner(self) -> tuple[DiskThreads, Any, Callable[[], float], ForwardCounts]:
         counts = ForwardCounts()
         self.storage.forwards.append(counts)
-        threads = DiskThreads(self._reactor, FORWARD_JOBS + 1, "forward")
-        return threads, self._reactor, time.time, counts
+        threads = self._system.threads(self._reactor, FORWARD_JOBS + 1, "forward")
+        return threads, self._reactor, self._system.now, counts
 
 
 class _PendingCount:

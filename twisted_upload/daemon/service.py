@@ -21,6 +21,7 @@ from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.settings import FrontendSettings
 from twisted_upload.hooks.command import GRACE
 from twisted_upload.net.ports import accept_the_rest, drop_new_connections, stop_accepting
+from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.timeouts import LATE
 from twisted_upload.net.transport import serve_accepted
 
@@ -82,6 +83,7 @@ class UploadService(ListenerService[Frontend[Any]]):
         it stops.
     :param journal: opened and closed with the service.
     :param stored: an observer of all front ends.
+    :param sockets: the system calls of connections.
     :ivar frontends: the front ends of the listeners.
     :ivar storages: the directories.
     """
@@ -95,8 +97,9 @@ class UploadService(ListenerService[Frontend[Any]]):
         drain: float,
         journal: Journal | None = None,
         stored: StoredCount | None = None,
+        sockets: Sockets | None = None,
     ) -> None:
-        super().__init__(specs)
+        super().__init__(specs, sockets)
         self.frontends = [spec.frontend for spec in specs]
         self._stored = stored or StoredCount()
         self._at_once = False

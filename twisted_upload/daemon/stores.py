@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,9 +18,7 @@ from twisted_upload.core.object_url import ObjectURL
 from twisted_upload.core.text import Reserve
 from twisted_upload.daemon.process import FORWARDS, OBJECT_THREADS, OBJECTS_OWN
 from twisted_upload.daemon.storage import IStore, Storage
-from twisted_upload.disk.files import Files
-from twisted_upload.disk.threads import DiskThreads
-from twisted_upload.disk.timed_files import TimedFiles
+from twisted_upload.daemon.system import System
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.observability.counters import DiskTimes, ProgramCounts
 from twisted_upload.stores.directory.folder import INCOMING
@@ -33,7 +29,6 @@ from twisted_upload.stores.memory_budget import MOST_BYTES, MemoryBudget
 
 if TYPE_CHECKING:  # imported at run time only if there is a program, HTTP, an object store
     from twisted_upload.daemon.object_stores import ObjectStores
-    from twisted_upload.hooks.command import HookCommand
     from twisted_upload.hooks.runner import HookRunner
     from twisted_upload.stores.directory.hooks import IHooks
     from twisted_upload.stores.places import Places
@@ -41,7 +36,6 @@ if TYPE_CHECKING:  # imported at run time only if there is a program, HTTP, an o
 
 __all__ = [
     "StoreSet",
-    "hook_command",
     "other_descriptors",
     "resumable_stores",
 ]
@@ -58,15 +52,19 @@ class StoreSet:
 
     With ``--metrics``, the duration of disk calls is measured for each directory.
 
+    :param system: the kernel.
     :param most_writers: number of partial uploads that each store writes at a time; 0 if
         nothing is written.
     :ivar all: each store once.
     :ivar storages: the same, by directory.
     """
 
-    def __init__(self, configuration: Configuration, reactor: Any, most_writers: int = 0) -> None:
+    def __init__(
+        self, configuration: Configuration, reactor: Any, system: System, most_writers: int = 0
+    ) -> None:
         self._configuration = configuration
         self._reactor = reactor
+        self._system = system
         self._most_writers = most_writers
         self._places: dict[str, Places] = {}
         self._object_stores: dict[str, ObjectStores] = {}
@@ -89,14 +87,14 @@ class StoreSet:
 
     def _storage(self, directory: str) -> Storage:
         settings = self._configuration.settings
-        threads = DiskThreads(self._reactor, settings.disk_threads)
+        threads = self._system.threads(self._reactor, settings.disk_threads)
         times = DiskTimes() if settings.metrics else None
         for listener in self._configuration.listeners:
             own = listener.settings
             if own.directory == directory and (own.store or own.forward):
                 from twisted_upload.daemon.object_stores import ObjectStores  # noqa: PLC0415
 
-                objects = ObjectStores(listener, self._configuration, self._reactor)
+                objects = ObjectStores(listener, self._configuration, self._reactor, self._system)
                 self._object_stores[directory] = objects
                 return Storage(directory, threads, [], times, objects=objects.storage)
         return Storage(directory, threads, [], times)
@@ -113,14 +111,14 @@ class StoreSet:
             way.directory,
             storage.disk,
             self._reactor,
-            time.time,
+            self._system.now,
             suffix=_suffixes(way.suffix),
             names=way.names,
             durable=way.durable,
             mode=way.mode,
             reserve=way.reserve,
-            files=_files(storage.times),
-            hooks=_hooks(listener, self._reactor, storage.programs),
+            files=self._system.files(storage.times),
+            hooks=self._hooks(listener, storage.programs),
             forward=forward,
             objects=way.store is not None,
             memory=MemoryBudget(self._most_bytes),
@@ -133,6 +131,32 @@ class StoreSet:
             return local
         return objects.store_in_front_of(local, puts, _suffixes(way.suffix))
 
+    def _hooks(self, listener: Listener, programs: list[ProgramCounts]) -> HookRunner | None:
+        """
+        Make the runner of the programs of a store, if there are any.
+
+        :param programs: its counts are added to them.
+        """
+        command = self._system.hook_command(listener)
+        if command is None:
+            return None
+        from twisted_upload.hooks.program import ProgramCommand  # noqa: PLC0415
+        from twisted_upload.hooks.runner import HookRunner  # noqa: PLC0415
+
+        jobs = listener.settings.on_upload_jobs
+        counts = ProgramCounts()
+        programs.append(counts)
+        return HookRunner(
+            ProgramCommand(command),
+            self._system.threads(self._reactor, jobs + 1, "on-upload"),
+            self._reactor,
+            self._system.now,
+            counts,
+            jobs=jobs,
+            attempts=listener.settings.on_upload_attempts,
+            chance=self._system.chance,
+        )
+
     def places_of(self, listener: Listener) -> Places:
         """Return the places of the invitations of a listener."""
         from twisted_upload.stores.places import Places  # noqa: PLC0415
@@ -141,7 +165,7 @@ class StoreSet:
         if directory not in self._places:
             disk = next(it.disk for it in self.storages if it.path == directory)
             folder = os.path.join(directory, INCOMING)
-            self._places[directory] = Places(folder, Files(), disk, time.time)
+            self._places[directory] = Places(folder, self._system.files(), disk, self._system.now)
         return self._places[directory]
 
 
@@ -185,48 +209,8 @@ def _way(listener: Listener) -> _Way:
     )
 
 
-def _files(times: DiskTimes | None) -> Files:
-    return Files() if times is None else TimedFiles(times.fsync.observe, times.publish.observe)
-
-
 def _suffixes(suffix: str) -> Callable[[bytes], str]:
     return suffix_of if suffix == "auto" else lambda _: suffix
-
-
-def hook_command(listener: Listener) -> HookCommand | None:
-    """Return the program to start for each file, if there is one."""
-    settings = listener.settings
-    if not settings.on_upload:
-        return None
-    from twisted_upload.hooks.command import HookCommand  # noqa: PLC0415
-
-    return HookCommand(settings.on_upload, settings.on_upload_timeout, os.environ)
-
-
-def _hooks(listener: Listener, reactor: Any, programs: list[ProgramCounts]) -> HookRunner | None:
-    """
-    Make the runner of the programs of a store, if there are any.
-
-    :param programs: its counts are added to them.
-    """
-    command, jobs = hook_command(listener), listener.settings.on_upload_jobs
-    if command is None:
-        return None
-    from twisted_upload.hooks.program import ProgramCommand  # noqa: PLC0415
-    from twisted_upload.hooks.runner import HookRunner  # noqa: PLC0415
-
-    counts = ProgramCounts()
-    programs.append(counts)
-    return HookRunner(
-        ProgramCommand(command),
-        DiskThreads(reactor, jobs + 1, "on-upload"),
-        reactor,
-        time.time,
-        counts,
-        jobs=jobs,
-        attempts=listener.settings.on_upload_attempts,
-        chance=random.random,
-    )
 
 
 def resumable_stores(configuration: Configuration) -> int:

@@ -22,6 +22,7 @@ from twisted_upload.core.text import printable, shortened
 from twisted_upload.daemon.builder import certificates_of, make_service, reconfigure, renew
 from twisted_upload.daemon.control import DaemonControl
 from twisted_upload.daemon.pid_file import check_pid_file, omit_in_foreground
+from twisted_upload.daemon.system import System
 from twisted_upload.daemon.systemd import Manager, started_with, take_environment
 from twisted_upload.daemon.users import check_user, run_as_user
 from twisted_upload.errors import CannotStart, WrongConfiguration
@@ -199,7 +200,7 @@ def makeService(options: Options) -> IService:
                 options.manager,
                 configuration=options.configuration,
                 read=options.configured,
-                apply=lambda configuration: reconfigure(service, configuration),
+                apply=lambda configuration: reconfigure(service, configuration, System()),
                 certificates=certificates_of(service),
                 renew=lambda renewal: renew(service, renewal),
             ).begin()

@@ -26,6 +26,7 @@ from twisted_upload.daemon.listeners import NamedEndpoint
 from twisted_upload.daemon.notify import Notifications
 from twisted_upload.daemon.service import UploadService
 from twisted_upload.daemon.signals import Signals
+from twisted_upload.daemon.system import System
 from twisted_upload.daemon.systemd import started_with, take_environment
 from twisted_upload.daemon.worker_protocol import APPLIED, CERTIFICATES, REPORTS, InheritedPort
 from twisted_upload.errors import CannotStart
@@ -140,7 +141,7 @@ class _SupervisorConnection(LineOnlyReceiver):
         """Do nothing: the supervisor has the log file."""
 
     def _reconfigure(self, configuration: Configuration) -> None:
-        reconfigure_process(self._service, configuration)
+        reconfigure_process(self._service, configuration, System())
 
     def _show_certificates(self, pems: list[str]) -> None:
         """Present these certificates, which the supervisor has validated."""
@@ -190,7 +191,7 @@ def main() -> None:
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     endpoints = [_inherited(ports, reactor) for ports in sys.argv[1:]]
-    service, reporter = upload_service(configuration, reactor, endpoints, observer)
+    service, reporter = upload_service(configuration, reactor, endpoints, System(), observer)
     connection = _SupervisorConnection(reactor, service, reporter)
     Signals(reactor, connection, worker=True).install()
     try:

@@ -14,6 +14,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -21,9 +22,60 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["DiskThreads", "IDisk", "PoolStopped"]
+__all__ = ["DiskThreads", "IDisk", "IQueue", "PoolStopped", "ThreadCalls"]
 
 T = TypeVar("T")
+
+
+class IQueue(Protocol[T]):
+    """A queue between threads: `queue.SimpleQueue`."""
+
+    def put(self, item: T) -> None:
+        """Add an item."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
+        """
+        Wait for the next item, and remove it.
+
+        :raises queue.Empty: there was none in time.
+        """
+
+    def get_nowait(self) -> T:
+        """
+        Remove the next item.
+
+        :raises queue.Empty: there is none.
+        """
+
+    def qsize(self) -> int:
+        """Return how many items there are."""
+
+
+class ThreadCalls:
+    """What `DiskThreads` asks of the system."""
+
+    def queue(self) -> IQueue[Any]:
+        """Make a queue."""
+        return queue.SimpleQueue()
+
+    def start(self, function: Callable[[], object], name: str) -> None:
+        """
+        Start a thread that does not keep the process from ending.
+
+        :param name: shown by tools such as ``top``.
+        :raises RuntimeError: the system has none left.
+        """
+        threading.Thread(target=function, name=name, daemon=True).start()
+
+    def give_way(self, niceness: int) -> None:
+        """
+        Lower the priority of the calling thread.
+
+        :raises OSError: it is not permitted.
+        """
+        here = threading.get_native_id()  # in Linux, each thread has its own priority
+        ours = os.getpriority(os.PRIO_PROCESS, here)  # the daemon may be nice as a whole
+        os.setpriority(os.PRIO_PROCESS, here, ours + niceness)
 
 
 class PoolStopped(Exception):
@@ -70,15 +122,15 @@ class _Line:
     Jobs that are run in order of arrival, and the threads that run them.
 
     :ivar niceness: added to the niceness of its threads; 0 once that was not permitted.
+    :ivar threads: number of its threads.
     :ivar unfinished: number of jobs whose results have not been delivered.
     """
 
-    def __init__(self, name: str, niceness: int) -> None:
+    def __init__(self, name: str, niceness: int, calls: ThreadCalls) -> None:
         self.name = name
         self.niceness = niceness
-        self.jobs: queue.SimpleQueue[tuple[Deferred[Any], Callable[[], Any]] | None]
-        self.jobs = queue.SimpleQueue()
-        self.threads: list[threading.Thread] = []
+        self.jobs: IQueue[tuple[Deferred[Any], Callable[[], Any]] | None] = calls.queue()
+        self.threads = 0
         self.unfinished = 0
 
 
@@ -92,20 +144,27 @@ class DiskThreads:
     :param reactor: results are delivered in its thread.
     :param size: maximum number of threads, and again as many for `run_in_background`.
     :param name: name of the threads, shown by tools such as ``top``.
+    :param calls: what it asks of the system.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, size: int = 32, name: str = "disk") -> None:
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        size: int = 32,
+        name: str = "disk",
+        calls: ThreadCalls | None = None,
+    ) -> None:
+        self._calls = calls = calls or ThreadCalls()
         self._reactor = reactor
         self._size = size
-        self._line = _Line(name, 0)
-        self._aside = _Line(f"{name}-aside", NICENESS)
+        self._line = _Line(name, 0, calls)
+        self._aside = _Line(f"{name}-aside", NICENESS, calls)
         self._stopped = False
         self._ended = False
         self._idle: list[Deferred[None]] = []
         # Results are delivered in batches: one wake-up of the reactor for all that are
         # there when it looks, and none while it yields.
-        self._results: queue.SimpleQueue[tuple[_Line, Deferred[Any], Any] | None]
-        self._results = queue.SimpleQueue()
+        self._results: IQueue[tuple[_Line, Deferred[Any], Any] | None] = calls.queue()
         self._asleep = True  # the reactor neither reads the queue nor is about to
         self._lock = threading.Lock()
 
@@ -125,7 +184,7 @@ class DiskThreads:
     def _run(self, line: _Line, job: Callable[[], T]) -> Deferred[T]:
         if self._ended:
             return fail(PoolStopped("the disk threads have stopped"))
-        if line.unfinished >= len(line.threads) and len(line.threads) < self._size:
+        if line.unfinished >= line.threads and line.threads < self._size:
             try:
                 self._start_thread(line)
             except RuntimeError as error:  # the existing threads will run it, if any
@@ -156,22 +215,16 @@ class DiskThreads:
     def _end_threads(self) -> None:
         self._ended = True
         for line in self._line, self._aside:
-            for _ in line.threads:
+            for _ in range(line.threads):
                 line.jobs.put(None)
-
-    @property
-    def _threads(self) -> list[threading.Thread]:
-        return self._line.threads + self._aside.threads
 
     @property
     def _unfinished(self) -> int:
         return self._line.unfinished + self._aside.unfinished
 
     def _start_thread(self, line: _Line) -> None:
-        name = f"{line.name}-{len(line.threads)}"
-        thread = threading.Thread(target=self._work, args=(line,), name=name, daemon=True)
-        thread.start()
-        line.threads.append(thread)
+        self._calls.start(partial(self._work, line), f"{line.name}-{line.threads}")
+        line.threads += 1
 
     def _work(self, line: _Line) -> None:
         if line.niceness:
@@ -191,10 +244,8 @@ class DiskThreads:
             del item, done, job, result
 
     def _give_way(self, line: _Line) -> None:
-        here = threading.get_native_id()  # in Linux, each thread has its own priority
         try:
-            ours = os.getpriority(os.PRIO_PROCESS, here)  # the daemon may be nice as a whole
-            os.setpriority(os.PRIO_PROCESS, here, ours + line.niceness)
+            self._calls.give_way(line.niceness)
         except OSError as error:  # a sandbox may forbid it
             with self._lock:
                 told, line.niceness = not line.niceness, 0

@@ -24,6 +24,7 @@ from twisted_upload.frontends.http.settings import ActiveHTTPSettings, HTTPSetti
 from twisted_upload.frontends.refusal_log import RefusalCounter
 from twisted_upload.interfaces import IUploadStore
 from twisted_upload.net.gate import IConnectionSlot
+from twisted_upload.net.sockets import Sockets
 
 __all__ = ["HTTPFactory"]
 
@@ -49,6 +50,7 @@ class HTTPFactory(HandlingFrontend):
         name: str = "",
         slots: ConnectionSlots | None = None,
         refusals: RefusalCounter | None = None,
+        sockets: Sockets | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.handler = handler
@@ -61,6 +63,7 @@ class HTTPFactory(HandlingFrontend):
             name=name,
             slots=slots,
             refusals=refusals,
+            sockets=sockets,
         )
 
     def reconfigure(self, settings: HTTPSettings) -> None:
