@@ -170,7 +170,7 @@ class Scheduler:
 
     def pause(self, seconds: float = 0.0) -> None:
         """Let others run; called in a task."""
-        task = self._running()
+        task = self.running()
         task.wake(seconds)
         task.sleep()
 
@@ -178,7 +178,8 @@ class Scheduler:
         """Wait for an event; called in a task.  Return whether it has happened."""
         return event.wait(timeout)
 
-    def _running(self) -> Task:
+    def running(self) -> Task:
+        """Return the task that runs, which is going to wait."""
         if self.current is None:
             raise Deadlock("something waits that is not a task")
         return self.current
@@ -238,7 +239,7 @@ class Event:
         """Wait for it; return whether it has happened."""
         if self._set or (timeout is not None and timeout <= 0):
             return self._set
-        task = self._scheduler._running()
+        task = self._scheduler.running()
         self._waiting.append(task)
         timer = None
         if timeout is not None:
