@@ -15,6 +15,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.support.programs import errors_of, run_on_terminal, run_program
+from twisted_upload.disk.files import Files
 from twisted_upload.frontends.http.invitations import Invitation, read_keys
 
 TO = ("--to", "https://upload.example")
@@ -36,7 +37,7 @@ def opened(keys: Path, link: str) -> Invitation:
     """Return what a link allows."""
     token = re.fullmatch(r"https://upload\.example/#token=(\S+)", link)
     assert token is not None
-    invitation = read_keys(str(keys)).verify(token[1])
+    invitation = read_keys(str(keys), Files()).verify(token[1])
     assert invitation is not None
     return invitation
 
@@ -106,7 +107,7 @@ def test_new_key(tmp_path: Path) -> None:
         assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
         links.append(run(path, *TO).stdout.splitlines()[0])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    verified = [read_keys(str(path)).verify(it.partition("token=")[2]) for it in links]
+    verified = [read_keys(str(path), Files()).verify(it.partition("token=")[2]) for it in links]
     assert [it is not None for it in verified] == [False, True, True]
     assert os.listdir(tmp_path) == ["keys"]
 

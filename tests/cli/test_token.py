@@ -14,6 +14,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.support.programs import errors_of, run_on_terminal, run_program
+from twisted_upload.disk.files import Files
 from twisted_upload.frontends.http.tokens import parse_tokens, read_tokens, token_digest
 
 
@@ -31,13 +32,13 @@ def test_life_of_a_token(path: Path) -> None:
     added = run("add", "scanner", "--file", str(path))
     assert (added.returncode, added.stderr) == (0, "")
     (secret,) = added.stdout.splitlines()
-    assert read_tokens(str(path)).name_of(secret) == "scanner"
+    assert read_tokens(str(path), Files()).name_of(secret) == "scanner"
     assert secret not in path.read_text()
     listed = run("list", "--file", str(path))
     assert (listed.returncode, listed.stdout, listed.stderr) == (0, "scanner\n", "")
     revoked = run("revoke", "scanner", "--file", str(path))
     assert (revoked.returncode, revoked.stdout, revoked.stderr) == (0, "", "")
-    assert read_tokens(str(path)).name_of(secret) is None
+    assert read_tokens(str(path), Files()).name_of(secret) is None
     assert os.listdir(path.parent) == [path.name]
 
 

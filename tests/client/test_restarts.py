@@ -19,6 +19,7 @@ from tests.support.programs import run_program
 from tests.support.tus_daemon import partial_size
 from tests.support.waiting import in_thread
 from twisted_upload import Attempt, RateLimit
+from twisted_upload.disk.files import Files
 from twisted_upload.errors import (
     Unauthorized,
 )
@@ -165,9 +166,11 @@ async def test_tokens_and_invitations(flavour: Flavour, tmp_path: Path) -> None:
     done = await in_thread(run_program, "token", "add", "camera", "--file", tmp_path / "tokens")
     token = done.stdout.strip()
     keys = tmp_path / "keys"
-    keys.write_bytes(with_new_key(b""))
+    keys.write_bytes(with_new_key(b"", os.urandom))
     keys.chmod(0o600)
-    invitation = read_keys(str(keys)).sign(Invitation("Bob", 2_000_000_000, 0, 0, new_nonce()))
+    invitation = read_keys(str(keys), Files()).sign(
+        Invitation("Bob", 2_000_000_000, 0, 0, new_nonce(os.urandom))
+    )
     with Box(tmp_path, f"--tokens={tmp_path}/tokens", f"--invitation-keys={keys}") as box:
         assert type(await flavour.error_of(b"x", box.url)) is Unauthorized
         assert type(await flavour.error_of(b"x", box.url, token="wrong")) is Unauthorized

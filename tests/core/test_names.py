@@ -252,7 +252,7 @@ def test_no_names_with_a_node(node: str) -> None:
 
 def test_token() -> None:
     """A token is 64 bits in hexadecimal; no two are the same."""
-    tokens = {new_token() for _ in range(100)}
+    tokens = {new_token(os.urandom) for _ in range(100)}
     assert len(tokens) == 100
     assert all(len(token) == 16 and int(token, 16) < 2**64 for token in tokens)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from tests.support.frontends import open_frontend
 from tests.support.senders import reset
 from tests.support.waiting import until
 from tests.support.ways import Way, half_close
-from twisted_upload.core.outcome import UploadOutcome, log_outcome, log_outcome_with_listener
+from twisted_upload.core.outcome import OutcomeLog, UploadOutcome, log_outcome
 from twisted_upload.frontends.raw.settings import RawSettings
 from twisted_upload.interfaces import Metadata
 
@@ -63,7 +64,7 @@ def test_line(ended: UploadOutcome, line: str) -> None:
     """
     event, event_of_one, stored_event = logged(
         lambda: log_outcome(ended),
-        lambda: log_outcome_with_listener(ended),
+        lambda: OutcomeLog(time.time).ended_with_listener(ended),
         lambda: log_outcome(STORED),
     )
     assert formatEvent(event) == line.format(formatEvent(stored_event))

@@ -11,20 +11,21 @@ from tests.support.configurations import configured_listeners
 from twisted_upload.config.configuration import configure
 from twisted_upload.config.options import ListenerSettings
 from twisted_upload.daemon.frontends import frontend_settings
+from twisted_upload.disk.files import Files
 from twisted_upload.frontends.raw.settings import RawSettings
 
 
 def test_frontend_settings(tmp_path: Path) -> None:
     """A front end gets the values of its listener; the defaults agree."""
     (listener,) = configure({}, {}, "/").listeners
-    assert frontend_settings(listener) == RawSettings()
+    assert frontend_settings(listener, Files()) == RawSettings()
     (listener,) = configured_listeners(
         tmp_path,
         "answer = 'OK'\nreceipts = true\nmax-size = 1\nidle-timeout = 3\nfinish-after-idle = 2\n"
         "allow-empty = true\nmin-rate = 4\nmax-per-address = 5\nallow = '10.0.0.0/8'\n"
         "proxy-protocol = true\nproxy-from = 'unix'",
     ).listeners
-    assert frontend_settings(listener) == RawSettings(
+    assert frontend_settings(listener, Files()) == RawSettings(
         answer="OK",
         receipts=True,
         max_size=1,

@@ -182,8 +182,8 @@ def test_default_acl(above: int, tmp_path: Path) -> None:
 
 
 def made(path: Path) -> NewFolders:
-    new = NewFolders(str(path), [".ours", ".ours/within"])
-    new.make(Files())
+    new = NewFolders(str(path), Files(), [".ours", ".ours/within"])
+    new.make()
     (path / ".ours" / "within").mkdir(parents=True)
     return new
 
@@ -239,7 +239,7 @@ def test_made_in_a_setgid_folder(tmp_path: Path, umask: int) -> None:
     tmp_path.chmod(0o2775)
     before = os.umask(umask)
     try:
-        NewFolders(str(tmp_path / "one" / "two")).make(Files())
+        NewFolders(str(tmp_path / "one" / "two"), Files()).make()
     finally:
         os.umask(before)
     for folder in tmp_path / "one", tmp_path / "one" / "two":

@@ -52,10 +52,10 @@ def test_permissions(path: Path, mode: int, public: bool, private: bool) -> None
     path.chmod(mode)
     for is_private, accepted in ((False, public), (True, private)):
         if accepted:
-            assert read_secret_file(str(path), private=is_private) == b"old"
+            assert read_secret_file(str(path), Files(), private=is_private) == b"old"
         else:
             with pytest.raises(ValueError, match="other users may"):
-                read_secret_file(str(path), private=is_private)
+                read_secret_file(str(path), Files(), private=is_private)
 
 
 @ROOT
@@ -63,7 +63,7 @@ def test_owner(path: Path) -> None:
     """A file of another user is not used, neither for reading nor for a change."""
     os.chown(path, 65534, -1)
     with pytest.raises(ValueError, match="it belongs to uid 65534"):
-        read_secret_file(str(path), private=True)
+        read_secret_file(str(path), Files(), private=True)
     with pytest.raises(ValueError, match="it belongs to uid 65534"):
         change(path, b"new")
     assert path.read_bytes() == b"old"
@@ -72,10 +72,10 @@ def test_owner(path: Path) -> None:
 def test_too_large(path: Path) -> None:
     """A file of any other size is not read completely."""
     os.truncate(path, LARGEST_SECRET_FILE)
-    assert len(read_secret_file(str(path), private=True)) == LARGEST_SECRET_FILE
+    assert len(read_secret_file(str(path), Files(), private=True)) == LARGEST_SECRET_FILE
     os.truncate(path, LARGEST_SECRET_FILE + 1)
     with pytest.raises(ValueError, match="larger than 1 MiB"):
-        read_secret_file(str(path), private=True)
+        read_secret_file(str(path), Files(), private=True)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640])

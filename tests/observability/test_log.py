@@ -29,7 +29,7 @@ from zope.interface import implementer
 
 from tests.support.daemon import SUCCESS, Daemon
 from twisted_upload.core.log_format import LogFormat
-from twisted_upload.core.outcome import UploadOutcome, log_outcome, log_outcome_with_listener
+from twisted_upload.core.outcome import OutcomeLog, UploadOutcome, log_outcome
 from twisted_upload.observability.log import (
     LineObserver,
     is_journald,
@@ -230,9 +230,10 @@ def test_ends_need_no_event(form: LogFormat, journald: bool) -> None:
     )
     written: list[str] = []
     observer = LineObserver(written.append, form, journald=journald)
+    with_listener = OutcomeLog(lambda: 1e9).ended_with_listener
     for log, told in (
         (log_outcome, observer.ended),
-        (log_outcome_with_listener, observer.ended_with_listener),
+        (with_listener, observer.ended_with_listener),
     ):
         for ended in ends:
             with observing(observer):

@@ -19,12 +19,12 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.errors import NotAllowed, StoreFailed
 from twisted_upload.stores.limited_upload import Place
-from twisted_upload.stores.places import FOLDER, KEEP, Places, new_tag
+from twisted_upload.stores.places import FOLDER, KEEP, Places
 
 NOW = 1_795_328_130.0
 NONCE = "00112233445566778899aabb"
 THREE = Quota(NONCE, 3, int(NOW) + 3600).owner
-TAGS = [new_tag() for _ in range(4)]
+TAGS = [os.urandom(16).hex() for _ in range(4)]
 
 
 class Process:

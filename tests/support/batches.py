@@ -4,6 +4,7 @@ Uploads of which several are committed together.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -37,7 +38,7 @@ class ManualCommits:
 
     def __init__(self, folder: Folder) -> None:
         self.disk = ManualDisk()
-        self.commits = GroupCommit(self.disk)
+        self.commits = GroupCommit(self.disk, time.monotonic)
         self.folder = folder
         self.results: dict[int, object] = {}
         self.serial = 0

@@ -68,6 +68,10 @@ class MortalFiles(FaultyFiles):
         except OSError:  # Linux closes all the same
             self.opened.discard(descriptor)
             raise
+        except Killed:
+            if descriptor not in self.opened:  # it is of a folder; `bury` does the rest
+                os.close(descriptor)
+            raise
         self.opened.discard(descriptor)
 
     def claim(self, folder: int, number: int) -> None:

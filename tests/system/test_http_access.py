@@ -4,6 +4,7 @@ Who may upload over HTTP to the real daemon: tokens, invitations, pages of other
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import pytest
 
 from tests.support.daemon import Daemon, run_twistd, wait_until
 from tests.support.programs import run_program
+from twisted_upload.disk.files import Files
 from twisted_upload.frontends.http.invitations import (
     Invitation,
     new_nonce,
@@ -114,7 +116,7 @@ def tokens(folder: Path) -> str:
 def keys(tmp_path: Path) -> str:
     """The option for a file of keys."""
     path = tmp_path / "keys"
-    path.write_bytes(with_new_key(b""))
+    path.write_bytes(with_new_key(b"", os.urandom))
     path.chmod(0o600)
     return f"--invitation-keys={path}"
 
@@ -122,8 +124,8 @@ def keys(tmp_path: Path) -> str:
 def invitation(keys: str, uploads: int, max_size: int = 0) -> dict[str, str]:
     """Return the header field of a new invitation."""
     expires = int(time.time()) + 3600
-    signed = read_keys(keys.partition("=")[2]).sign(
-        Invitation("Alice", expires, max_size, uploads, new_nonce())
+    signed = read_keys(keys.partition("=")[2], Files()).sign(
+        Invitation("Alice", expires, max_size, uploads, new_nonce(os.urandom))
     )
     return bearer(signed)
 

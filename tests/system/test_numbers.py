@@ -16,6 +16,7 @@ from twisted_upload.config.option import Option
 from twisted_upload.config.options import OPTIONS
 from twisted_upload.daemon.frontends import frontend_settings
 from twisted_upload.daemon.tap import Options
+from twisted_upload.disk.files import Files
 
 MANY = "9" * 5000  # more digits than Python converts
 HUGE = "9" * 400  # larger than any float
@@ -46,7 +47,7 @@ def is_valid(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> bool:
         return False
     configuration = options.configuration
     for listener in configuration.listeners:
-        settings = frontend_settings(listener)
+        settings = frontend_settings(listener, Files())
         assert 0 <= settings.min_rate < float("inf")
         assert 0 <= settings.max_size < 1 << 63
     again = Configuration.from_json(configuration.to_json())

@@ -82,11 +82,12 @@ def _is_for(target: Target, config: UserConfig) -> bool:
 
 
 def _read(file: Given) -> str:
-    from twisted_upload.disk.secret_files import read_secret_file  # noqa: PLC0415 - needs fcntl
+    from twisted_upload.disk.files import Files  # noqa: PLC0415 - needs fcntl
+    from twisted_upload.disk.secret_files import read_secret_file  # noqa: PLC0415 - the same
 
     path, source = file.path, file.source
     try:
-        content = read_secret_file(path, private=True)
+        content = read_secret_file(path, Files(), private=True)
     except OSError as error:
         raise click.UsageError(f"{source}: cannot read {path}: {error.strerror}") from error
     except ValueError as error:

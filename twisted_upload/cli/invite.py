@@ -9,6 +9,7 @@ import json
 import shutil
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -122,7 +123,9 @@ def invite(streams: Streams, /, keys: str, *, new_key: bool, **options: Any) -> 
     """
     try:
         if new_key:
-            change_secret_file(keys, with_new_key, Files(), private=True)
+            files = Files()
+            change = partial(with_new_key, random=files.random)
+            change_secret_file(keys, change, files, private=True)
             if streams.out.is_terminal:
                 streams.err.line("Now reload the daemon (SIGHUP).")
             return ExitStatus.OK
@@ -155,10 +158,10 @@ def _invite(
         raise click.UsageError("Missing option '--to'.")
     try:
         until = int(time.time() + expires)
-        invitation = Invitation(label, until, max_size, uploads, new_nonce())
+        invitation = Invitation(label, until, max_size, uploads, new_nonce(Files().random))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'--label'") from error
-    secret = read_keys(keys).sign(invitation)
+    secret = read_keys(keys, Files()).sign(invitation)
     link = f"{to}#token={secret}"
     out = streams.out
     if as_json:

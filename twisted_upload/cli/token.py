@@ -63,7 +63,7 @@ def add(streams: Streams, /, name: str, path: str, *, as_json: bool) -> int:
     It is shown only now. The uploads that are sent with it belong to NAME, which is their
     label too. The file is created if it does not exist.
     """
-    secret = new_token()
+    secret = new_token(Files().random)
     try:
         token_line(name, secret)
     except ValueError as error:
@@ -89,7 +89,7 @@ def add(streams: Streams, /, name: str, path: str, *, as_json: bool) -> int:
 def list_tokens(streams: Streams, /, path: str, *, as_json: bool) -> int:
     """Print the name of each token."""
     try:
-        tokens = parse_tokens(read_secret_file(path, private=False))
+        tokens = parse_tokens(read_secret_file(path, Files(), private=False))
     except (OSError, ValueError) as error:
         return _failed(streams, path, error)
     for name, digest in tokens.items():
@@ -123,7 +123,7 @@ def _change(
 ) -> bool:
     try:
         if not create:
-            read_secret_file(path, private=False)
+            read_secret_file(path, Files(), private=False)
         change_secret_file(path, change, Files(), private=False)
     except (OSError, ValueError) as error:
         _failed(streams, path, error)

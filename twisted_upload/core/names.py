@@ -20,7 +20,6 @@ Such a name is unique by itself.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable
 
 import filetype  # type: ignore[import-untyped]
@@ -82,9 +81,13 @@ _LONGEST = 255  # bytes of a name, in every common file system
 _KINDS = SignatureTable(filetype.types, signatures_of(filetype.version))
 
 
-def new_token() -> str:
-    """Return the token of a new upload: 64 random bits, in hexadecimal."""
-    return secrets.token_hex(8)
+def new_token(random: Callable[[int], bytes]) -> str:
+    """
+    Return the token of a new upload: 64 random bits, in hexadecimal.
+
+    :param random: returns so many random bytes.
+    """
+    return random(8).hex()
 
 
 def file_name(

@@ -18,7 +18,7 @@ from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted_upload.core.text import counted, format_duration, format_size, printable
 from twisted_upload.interfaces import NO_METADATA, Metadata
 
-__all__ = ["UploadObserver", "UploadOutcome", "log_outcome", "log_outcome_with_listener"]
+__all__ = ["OutcomeLog", "UploadObserver", "UploadOutcome", "log_outcome"]
 
 
 class UploadOutcome(NamedTuple):
@@ -89,14 +89,25 @@ _INFO = LogLevel.info
 UploadObserver = Callable[[UploadOutcome], object]
 
 
-def log_outcome(ended: UploadOutcome) -> None:
-    """Log an outcome; what the sender said is quoted and escaped."""
-    _log.info("{upload}", ended)
+class OutcomeLog:
+    """
+    Logs outcomes; what the sender said is quoted and escaped.
 
+    :param now: returns the time in seconds since the epoch.
+    """
 
-def log_outcome_with_listener(ended: UploadOutcome) -> None:
-    """Log an outcome and its listener, if there are several listeners."""
-    _log.info("{upload}, through {listener}", ended)
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._log = _Log(now)
+
+    def ended(self, ended: UploadOutcome) -> None:
+        """Log an outcome."""
+        log = self._log
+        log.info("{upload}", ended)  # noqa: PLE1205 - it is not of `logging`
+
+    def ended_with_listener(self, ended: UploadOutcome) -> None:
+        """Log an outcome and its listener, if there are several listeners."""
+        log = self._log
+        log.info("{upload}, through {listener}", ended)  # noqa: PLE1205 - the same
 
 
 class _Log:
@@ -107,7 +118,8 @@ class _Log:
     times as long as everything else on a line's way to an observer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._logger = Logger(namespace=__name__)
 
     def info(self, template: str, ended: UploadOutcome) -> None:
@@ -120,7 +132,7 @@ class _Log:
                 "log_namespace": __name__,
                 "log_source": None,
                 "log_format": template,
-                "log_time": time.time(),
+                "log_time": self._now(),
                 "upload": ended,
                 "outcome": outcome,
                 "listener": listener,
@@ -137,4 +149,5 @@ class _Log:
         )
 
 
-_log = _Log()
+log_outcome = OutcomeLog(time.time).ended
+"""Logs outcomes, for front ends that are told nothing else."""

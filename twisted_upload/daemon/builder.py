@@ -7,7 +7,7 @@ A daemon with one process is an `UploadService`.  A daemon with several is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.config.configuration import Configuration
 from twisted_upload.config.listener import Listener
-from twisted_upload.core.outcome import UploadObserver, log_outcome, log_outcome_with_listener
+from twisted_upload.core.outcome import OutcomeLog, UploadObserver
 from twisted_upload.daemon.certificate_expiry import Certificates, CertificateWatch, Renewal
 from twisted_upload.daemon.endpoints import EndpointBuilder
 from twisted_upload.daemon.frontends import FrontendBuilder, frontend_settings
@@ -118,7 +118,7 @@ def upload_service(
     refusals = RefusalCounter(reactor)
     journal = _journal(configuration, reactor, system)
     stored = StoredCount()
-    observers = [_outcome_log(configuration, refusals, reactor, observer)]
+    observers = [_outcome_log(configuration, refusals, reactor, system.now, observer)]
     observers += [stored] if journal is None else [journal, stored]
     counters = None
     if configuration.settings.metrics:
@@ -211,7 +211,7 @@ def reconfigure(
     else:
         descriptor_budget(configuration, system)  # the same in each worker
         for listener in configuration.listeners:
-            frontend_settings(listener)  # the same in each worker
+            frontend_settings(listener, system.files())  # the same in each worker
         service.reconfigure(configuration.to_json(), configuration.settings.drain + MAX_STOP_TIME)
 
 
@@ -224,7 +224,7 @@ def reconfigure_process(
     :raises CannotStart: there are too few file descriptors for it; nothing has changed.
     """
     slots = _slots(descriptor_budget(configuration, system))
-    settings = {it.name: frontend_settings(it) for it in configuration.listeners}
+    settings = {it.name: frontend_settings(it, system.files()) for it in configuration.listeners}
     service.reconfigure(settings, configuration.settings.drain, slots)
 
 
@@ -296,16 +296,15 @@ def _outcome_log(
     configuration: Configuration,
     refusals: RefusalCounter,
     clock: IReactorTime,
+    now: Callable[[], float],
     observer: LineObserver | None,
 ) -> UploadObserver:
     """
     Return the observer that logs each upload.
 
+    :param now: returns the time in seconds since the epoch.
     :param observer: writes the log, if the daemon writes its own.
     """
     alone = len(configuration.listeners) == 1
-    if observer is None:
-        write = log_outcome if alone else log_outcome_with_listener
-    else:
-        write = observer.ended if alone else observer.ended_with_listener
-    return RateLimitedLog(write, refusals, clock)
+    log = OutcomeLog(now) if observer is None else observer
+    return RateLimitedLog(log.ended if alone else log.ended_with_listener, refusals, clock)

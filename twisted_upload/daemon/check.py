@@ -26,6 +26,7 @@ from twisted_upload.daemon.process import raise_limit
 from twisted_upload.daemon.system import System
 from twisted_upload.daemon.systemd import InheritedSocket
 from twisted_upload.disk.file_calls import Space
+from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import NewFolders
 from twisted_upload.disk.mounts import MOUNTS, mount_of
 from twisted_upload.disk.timed_files import FilesUnderTest
@@ -160,7 +161,7 @@ def _in_time(where: str, look: Callable[[Say], None], say: Say) -> None:
 
 def _look_at_directory(listener: Listener, say: Say) -> None:
     path = listener.settings.directory
-    new = NewFolders(path, [INCOMING, *queue_folders(HOOKS)])
+    new = NewFolders(path, Files(), [INCOMING, *queue_folders(HOOKS)])
     try:
         _try_directory(listener, say)
     finally:
@@ -247,7 +248,7 @@ def _look_at_journal(files: JournalFiles, say: Say) -> None:
 
 def _check_credentials(configuration: Configuration, say: Say) -> None:
     for listener in configuration.listeners:
-        settings = frontend_settings(listener)
+        settings = frontend_settings(listener, Files())
         if isinstance(settings, HTTPSettings):
             say(f"{listener.name}: {settings.credentials}")
 

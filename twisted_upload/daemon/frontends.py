@@ -16,6 +16,7 @@ from twisted_upload.core.outcome import UploadObserver
 from twisted_upload.daemon.settings import copied_settings
 from twisted_upload.daemon.stores import StoreSet
 from twisted_upload.daemon.system import System
+from twisted_upload.disk.files import Files
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.raw.factory import UploadFactory
@@ -85,7 +86,7 @@ class FrontendBuilder:
         )
 
 
-def frontend_settings(listener: Listener) -> FrontendSettings:
+def frontend_settings(listener: Listener, files: Files) -> FrontendSettings:
     """
     Make the front end settings of a listener; read the files that they name.
 
@@ -94,5 +95,5 @@ def frontend_settings(listener: Listener) -> FrontendSettings:
     if listener.protocol == "http":
         from twisted_upload.daemon.http_frontend import http_settings  # noqa: PLC0415
 
-        return http_settings(listener)
+        return http_settings(listener, files)
     return copied_settings(RawSettings, listener)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -18,6 +19,7 @@ from twisted_upload.core.outcome import UploadObserver
 from twisted_upload.daemon.settings import copied_settings
 from twisted_upload.daemon.stores import StoreSet
 from twisted_upload.daemon.system import System
+from twisted_upload.disk.files import Files
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.frontends.admission import ConnectionSlots
 from twisted_upload.frontends.http.access import AccessControl
@@ -64,8 +66,8 @@ def http_frontend(
     return HTTPFactory(
         store,
         clock,
-        http_settings(listener),
-        handler=_handler(control),
+        http_settings(listener, system.files()),
+        handler=_handler(control, system.now),
         observers=observers,
         name=listener.name,
         slots=slots,
@@ -75,15 +77,16 @@ def http_frontend(
     )
 
 
-def http_settings(listener: Listener) -> HTTPSettings:
+def http_settings(listener: Listener, files: Files) -> HTTPSettings:
     """
     Make the settings of a listener; read the files that they name.
 
     :raises WrongConfiguration: a file of tokens or keys cannot be used.
     """
     settings = listener.settings
-    tokens = _read(listener, "tokens", settings.tokens, read_tokens)
-    keys = _read(listener, "invitation-keys", settings.invitation_keys, read_keys)
+    tokens = _read(listener, "tokens", settings.tokens, partial(read_tokens, files=files))
+    read = partial(read_keys, files=files)
+    keys = _read(listener, "invitation-keys", settings.invitation_keys, read)
     return replace(copied_settings(HTTPSettings, listener), credentials=Credentials(tokens, keys))
 
 
@@ -96,7 +99,7 @@ def _read(listener: Listener, name: str, path: str | None, read: Callable[[str],
         raise WrongConfiguration(f"{listener.by_name[name].source}: {error}") from error
 
 
-def _handler(control: AccessControl) -> Handler:
+def _handler(control: AccessControl, now: Callable[[], float]) -> Handler:
     """
     Make the handler of all requests of a listener.
 
@@ -104,7 +107,7 @@ def _handler(control: AccessControl) -> Handler:
     """
     page = Page(control.grant_of)
     plain = PlainUploads(control.grant_of, page=page.results)
-    tus = versioned(control.checked(TusUploads(control.grant_of)))
+    tus = versioned(control.checked(TusUploads(control.grant_of, now=now)))
     router = Router(
         [
             *(Route("GET", path, handler) for path, handler in page.handlers().items()),

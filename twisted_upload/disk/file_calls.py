@@ -72,6 +72,14 @@ class FileCalls:
         except InterruptedError:  # Linux closes the file nevertheless: close(2)
             pass
 
+    def release(self, descriptor: int) -> None:
+        """
+        Close a file whose user is garbage, whatever it takes: for finalizers, which may run
+        at any moment, even after the end of the process that they belong to.
+        """
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
     def duplicate(self, descriptor: int) -> int:
         """Return a second descriptor of the same open file."""
         return os.dup(descriptor)

@@ -365,4 +365,4 @@ class Pipes:
         """Close the pipes that are not in use."""
         while self._idle:
             for end in self._idle.pop():
-                self._files.close(end)
+                self._files.release(end)

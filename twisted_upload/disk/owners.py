@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
-import secrets
 from collections.abc import Sequence
 
 from twisted_upload.disk.files import Files
@@ -40,7 +38,7 @@ def become_owner(folder: int, files: Files) -> tuple[str, int]:
     :return: a unique owner name, and the descriptor of its lock.
     """
     for _ in range(_OWNER_TRIES):
-        owner = secrets.token_hex(6)
+        owner = files.random(6).hex()
         lock = files.create(folder, _file(owner), 0o600)
         ours = False
         try:
@@ -49,7 +47,7 @@ def become_owner(folder: int, files: Files) -> tuple[str, int]:
             ours = files.lock(lock) and files.links(lock) == 1
         finally:
             if not ours:
-                leave(folder, owner, [lock])
+                leave(folder, owner, [lock], files)
         if ours:
             return owner, lock
     raise OSError(errno.ENOLCK, "locks (flock) do not work here")
@@ -64,58 +62,56 @@ def stay_owner(folder: int, owner: str, lock: int, files: Files) -> None:
     """
     name = _file(owner)
     with contextlib.suppress(FileNotFoundError):
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if os.path.samestat(status, os.fstat(lock)):
+        status = files.status_of(name, folder=folder)
+        if os.path.samestat(status, files.status(lock)):
             return
     unlocked = f"{name}.new"  # so that the final name never exists without the lock
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(unlocked, dir_fd=folder)
+        files.unlink(folder, unlocked)
     again = files.create(folder, unlocked, 0o600)
     try:
         files.lock(again)
         files.replace(folder, unlocked, folder, name)
-        os.dup2(again, lock, inheritable=False)
+        files.duplicate_to(again, lock)
     finally:
-        os.close(again)
+        files.close(again)
 
 
-def leave(folder: int, owner: str, descriptors: Sequence[int]) -> None:
+def leave(folder: int, owner: str, descriptors: Sequence[int], files: Files) -> None:
     """
     Stop being an owner.
 
     :param descriptors: the lock, and all other descriptors to close.
     """
     with contextlib.suppress(OSError):
-        os.unlink(_file(owner), dir_fd=folder)
+        files.unlink(folder, _file(owner))
     for descriptor in descriptors:
-        os.close(descriptor)
+        files.close(descriptor)
 
 
-def others(folder: int, owner: str) -> list[str]:
+def others(folder: int, owner: str, files: Files) -> list[str]:
     """Return the other owners, alive or dead."""
-    matches = (_OWNER.match(name) for name in os.listdir(folder))
+    matches = (_OWNER.match(name) for name in files.names(folder))
     return [match[1] for match in matches if match is not None and match[1] != owner]
 
 
-def is_alive(folder: int, owner: str) -> bool:
+def is_alive(folder: int, owner: str, files: Files) -> bool:
     """Return whether an owner holds its lock; if not, remove its file."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        lock = os.open(_file(owner), flags, dir_fd=folder)
+        lock = files.open(_file(owner), flags, folder=folder)
     except OSError as error:
         return error.errno in TEMPORARY_ERRORS  # unknown: assume that it is alive
     try:
         # A shared lock, so that two processes that check at the same time do not take
         # each other for the owner.
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
+        if not files.lock_shared(lock):
+            return True
         with contextlib.suppress(OSError):
-            os.unlink(_file(owner), dir_fd=folder)
+            files.unlink(folder, _file(owner))
         return False
     finally:
-        os.close(lock)
+        files.close(lock)
 
 
 def _file(owner: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -27,10 +26,11 @@ LARGEST_SECRET_FILE = 1024 * 1024
 LOCK_TIME, LOCK_PAUSE = 10.0, 0.02
 """Seconds to wait for another process that changes the file, and between two attempts."""
 
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+_READ = os.O_RDONLY | os.O_NONBLOCK
+_NEW = os.O_RDONLY | os.O_CREAT | os.O_EXCL
 
 
-def read_secret_file(path: str, *, private: bool) -> bytes:
+def read_secret_file(path: str, files: Files, *, private: bool) -> bytes:
     """
     Read a file that belongs to us or to root, and that no other user can write to.
 
@@ -38,14 +38,14 @@ def read_secret_file(path: str, *, private: bool) -> bytes:
     :raises OSError: it cannot be read.
     :raises ValueError: it is not such a file; the text says what to change.
     """
-    descriptor = os.open(path, _READ)
+    descriptor = files.open(path, _READ)
     try:
-        return _read(descriptor, private=private)
+        return _read(descriptor, files, private=private)
     finally:
-        os.close(descriptor)
+        files.close(descriptor)
 
 
-def parse_secret_file(path: str, parse: Callable[[bytes], T], *, private: bool) -> T:
+def parse_secret_file(path: str, parse: Callable[[bytes], T], files: Files, *, private: bool) -> T:
     """
     Read and parse a file that the configuration names.
 
@@ -54,7 +54,7 @@ def parse_secret_file(path: str, parse: Callable[[bytes], T], *, private: bool) 
     :raises WrongConfiguration: it cannot be used; the text says why.
     """
     try:
-        return parse(read_secret_file(path, private=private))
+        return parse(read_secret_file(path, files, private=private))
     except OSError as error:
         raise WrongConfiguration(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
@@ -77,26 +77,26 @@ def change_secret_file(
     :raises ValueError: see `read_secret_file`.
     """
     path = os.path.realpath(path)
-    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = files.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
     try:
         name = os.path.basename(path)
         with _locked(folder, name, 0o600 if private else 0o644, files) as (descriptor, is_new):
             try:
-                content = change(_read(descriptor, private=private))
-                _replace(folder, name, content, os.fstat(descriptor), files)
+                content = change(_read(descriptor, files, private=private))
+                _replace(folder, name, content, files.status(descriptor), files)
             except BaseException:
                 if is_new:
                     files.unlink(folder, name)
                 raise
     finally:
-        os.close(folder)
+        files.close(folder)
 
 
-def _read(descriptor: int, *, private: bool) -> bytes:
-    status = os.fstat(descriptor)
+def _read(descriptor: int, files: Files, *, private: bool) -> bytes:
+    status = files.status(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is not a file")
-    if status.st_uid not in {os.geteuid(), 0}:
+    if status.st_uid not in {files.user(), 0}:
         raise ValueError(f"it belongs to uid {status.st_uid}, not to this user or root")
     if status.st_mode & 0o022:
         raise ValueError("other users may write to it: chmod go-w")
@@ -104,7 +104,7 @@ def _read(descriptor: int, *, private: bool) -> bytes:
         raise ValueError("other users may read it: chmod o-rwx")
     content = b""
     while len(content) <= LARGEST_SECRET_FILE:
-        more = os.read(descriptor, LARGEST_SECRET_FILE + 1 - len(content))
+        more = files.read(descriptor, LARGEST_SECRET_FILE + 1 - len(content))
         if not more:
             return content
         content += more
@@ -114,35 +114,34 @@ def _read(descriptor: int, *, private: bool) -> bytes:
 @contextlib.contextmanager
 def _locked(folder: int, name: str, mode: int, files: Files) -> Iterator[tuple[int, bool]]:
     """Lock the file that has this name, and still has it when it is locked."""
-    deadline = time.monotonic() + LOCK_TIME
+    deadline = files.monotonic() + LOCK_TIME
     while True:
-        descriptor, is_new = _open(folder, name, mode)
+        descriptor, is_new = _open(folder, name, mode, files)
         try:
-            if files.lock(descriptor) and _has_name(descriptor, folder, name):
+            if files.lock(descriptor) and _has_name(descriptor, folder, name, files):
                 yield descriptor, is_new
                 return
         finally:
-            os.close(descriptor)
-        if time.monotonic() > deadline:
+            files.close(descriptor)
+        if files.monotonic() > deadline:
             raise TimeoutError(0, "another command is changing it")
-        time.sleep(LOCK_PAUSE)
+        files.pause(LOCK_PAUSE)
 
 
-def _open(folder: int, name: str, mode: int) -> tuple[int, bool]:
+def _open(folder: int, name: str, mode: int, files: Files) -> tuple[int, bool]:
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return os.open(name, _READ | os.O_NOFOLLOW, dir_fd=folder), False
+            return files.open(name, _READ | os.O_NOFOLLOW, folder=folder), False
         with contextlib.suppress(FileExistsError):
-            flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            return os.open(name, flags, mode, dir_fd=folder), True
+            return files.open(name, _NEW, mode, folder=folder), True
 
 
-def _has_name(descriptor: int, folder: int, name: str) -> bool:
+def _has_name(descriptor: int, folder: int, name: str, files: Files) -> bool:
     try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        status = files.status_of(name, folder=folder)
     except FileNotFoundError:
         return False
-    return os.path.samestat(status, os.fstat(descriptor))
+    return os.path.samestat(status, files.status(descriptor))
 
 
 def _replace(folder: int, name: str, content: bytes, old: os.stat_result, files: Files) -> None:
@@ -151,9 +150,9 @@ def _replace(folder: int, name: str, content: bytes, old: os.stat_result, files:
         files.unlink(folder, new)
     descriptor = files.create(folder, new, 0o600)
     try:
-        status = os.fstat(descriptor)
+        status = files.status(descriptor)
         if (status.st_uid, status.st_gid) != (old.st_uid, old.st_gid):
-            os.fchown(descriptor, old.st_uid, old.st_gid)
+            files.set_owner(descriptor, old.st_uid, old.st_gid)
         files.chmod(descriptor, stat.S_IMODE(old.st_mode))
         left = memoryview(content)
         while left:

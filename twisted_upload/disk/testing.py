@@ -154,7 +154,7 @@ def _faulty(call: str) -> Callable[..., Any]:
     return wrapper
 
 
-_NO_FILES = {"user", "now", "monotonic", "pause", "random", "mutex", "event"}
+_NO_FILES = {"release", "user", "now", "monotonic", "pause", "random", "mutex", "event"}
 for _call in {**vars(FileCalls), **vars(Files)}:
     if not _call.startswith("_") and _call not in vars(FaultyFiles) and _call not in _NO_FILES:
         setattr(FaultyFiles, _call, _faulty(_call))

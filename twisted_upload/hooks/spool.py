@@ -53,7 +53,7 @@ import hashlib
 import os
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import open_own_file, open_private
@@ -109,8 +109,8 @@ class HookSpool:
             failed = ours(open_private(hooks, FAILED, files))
             owner, lock = become_owner(hooks, files)
             ours(lock)
-            for other in others(hooks, owner):
-                is_alive(hooks, other)  # removes the locks of dead owners
+            for other in others(hooks, owner, files):
+                is_alive(hooks, other, files)  # removes the locks of dead owners
             undo.pop_all()
         self.path = path
         self.name = name
@@ -123,16 +123,20 @@ class HookSpool:
         self._lock = lock
         self._durable = durable
         descriptors = (final, hooks, waiting, failed, lock)
-        # Or at once, if `close` is called: then nothing uses a marker of this spool.
-        at_end = weakref.finalize(self, leave, hooks, owner, descriptors)
-        self.close: Callable[[], object] = at_end
+        self._end = weakref.finalize(self, _release, descriptors, files)
+
+    def close(self) -> None:
+        """Close it at once: nothing uses a marker of this spool."""
+        if self._end.alive:
+            self.leave()
+        self._end()
 
     def leave(self) -> None:
         """
         Remove the owner file at an orderly stop: uploads that await garbage collection
         keep the spool open, and the process may end before they are collected.
         """
-        leave(self.folder, self.owner, ())
+        leave(self.folder, self.owner, (), self.files)
 
     def marker(self, moment: tuple[int, int], arrival: Arrival, arrived: float) -> Marker:
         """
@@ -343,7 +347,7 @@ class HookSpool:
 
     def is_alive(self, owner: str) -> bool:
         """Return whether an owner of markers is alive."""
-        return is_alive(self.folder, owner)
+        return is_alive(self.folder, owner, self.files)
 
     def read(self, marker: Marker) -> bool:
         """
@@ -376,7 +380,7 @@ class HookSpool:
 
         :raises ValueError: it is not.
         """
-        descriptor = open_own_file(self.failed, name, os.O_WRONLY | os.O_APPEND)
+        descriptor = open_own_file(self.failed, name, os.O_WRONLY | os.O_APPEND, self.files)
         try:
             if os.fstat(descriptor).st_size < _LARGEST_NOTES:
                 os.write(descriptor, b"\n" + json_line(failed=why))
@@ -393,4 +397,9 @@ class HookSpool:
 
         :raises ValueError: it cannot; the text says why.
         """
-        return open_own_file(self.waiting, self.name_of(marker.identity), flags)
+        return open_own_file(self.waiting, self.name_of(marker.identity), flags, self.files)
+
+
+def _release(descriptors: Sequence[int], files: Files) -> None:
+    for descriptor in descriptors:
+        files.release(descriptor)

@@ -116,7 +116,7 @@ def _was_tried(spool: HookSpool, name: str) -> bool:
 
     :raises ValueError: it is not our file.
     """
-    descriptor = open_own_file(spool.failed, name, os.O_RDONLY)
+    descriptor = open_own_file(spool.failed, name, os.O_RDONLY, spool.files)
     try:
         end = max(0, os.fstat(descriptor).st_size - LARGEST_MARKER)
         *_, last = os.pread(descriptor, LARGEST_MARKER, end).rstrip(b"\n").split(b"\n")

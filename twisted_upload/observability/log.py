@@ -126,11 +126,11 @@ class LineObserver:
             self.write(text)
 
     def ended(self, ended: UploadOutcome) -> None:
-        """Write an upload's line, as `log_outcome` does, but without creating an event."""
+        """Write an upload's line, as `OutcomeLog.ended` does, but without creating an event."""
         self._hold((time.time(), ended, ""))
 
     def ended_with_listener(self, ended: UploadOutcome) -> None:
-        """Write an upload's line, as `log_outcome_with_listener` does."""
+        """Write an upload's line, as `OutcomeLog.ended_with_listener` does."""
         self._hold((time.time(), ended, _through(ended)))
 
     def _hold(self, held: _Held) -> None:

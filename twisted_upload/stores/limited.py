@@ -34,7 +34,7 @@ from twisted_upload.stores.limited_upload import (
     Place,
     ignore_failure,
 )
-from twisted_upload.stores.places import Places, new_tag
+from twisted_upload.stores.places import Places
 
 __all__ = ["LimitedStore"]
 
@@ -67,7 +67,7 @@ class LimitedStore:
         """See `IUploadStore.begin`."""
         if quota_of(arrival.owner) is None:
             return self._store.begin(arrival, failed)
-        place = Place(self._places, arrival.owner, new_tag())
+        place = Place(self._places, arrival.owner, self._places.new_tag())
         limited = LimitedIncoming(place, failed)
         incoming = self._store.begin(arrival, limited.inner_failed)
         limited.start(incoming)
@@ -88,7 +88,7 @@ class LimitedStore:
         return ensureDeferred(self._create(terms))
 
     async def _create(self, terms: PartialTerms) -> PartialUpload:
-        tag = new_tag()
+        tag = self._places.new_tag()
         place = Place(self._places, terms.owner, tag)
         await place.take()
         try:
@@ -102,7 +102,7 @@ class LimitedStore:
     async def _in_a_place(
         self, terms: PartialTerms, store: Callable[[], Deferred[PartialUpload]]
     ) -> PartialUpload:
-        place = Place(self._places, terms.owner, new_tag())
+        place = Place(self._places, terms.owner, self._places.new_tag())
         await place.use()
         try:
             stored = await store()

@@ -7,6 +7,7 @@ store no files.  It is held to the same contract as the directory store
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
@@ -38,6 +39,7 @@ class MemoryStore:
     :param now: returns the time in seconds since the epoch.
     :param clock: times how long the writer of a partial upload has to end when it is asked;
         without one, it has to end before ``ask_to_end`` returns.
+    :param random: returns so many random bytes, for ids.
     :ivar partials: the partial uploads.
     :ivar files: the stored files, by name.
     :ivar unfinished: the uploads that have begun but not ended.
@@ -52,8 +54,10 @@ class MemoryStore:
         *,
         suffix: Callable[[bytes], str] = suffix_of,
         clock: IReactorTime | None = None,
+        random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.now = now
+        self.random = random
         self.suffix = suffix
         self.files: dict[str, bytes] = {}
         self.unfinished: list[MemoryIncoming] = []

@@ -36,6 +36,7 @@ class _IStore(Protocol):
     """What partial uploads need from the memory store."""
 
     now: Callable[[], float]
+    random: Callable[[int], bytes]
     refusing: UploadRefused | None
     failing: UploadRefused | None
 
@@ -84,7 +85,7 @@ class MemoryPartials:
         """See `IResumableStore.create`."""
         if self._store.refusing is not None:
             return fail(self._store.refusing)
-        identity = new_identity()
+        identity = new_identity(self._store.random)
         partial = MemoryPartial(PartialUpload(identity, terms, 0), self._store.now())
         self.all[identity] = partial
         return self._alone(identity, lambda partial: self.settle(partial, b""))

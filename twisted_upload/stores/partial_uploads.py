@@ -5,7 +5,7 @@ is remembered.
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Callable
 
 from twisted_upload.core.nodes import is_identity
 from twisted_upload.errors import NotFound
@@ -17,13 +17,14 @@ LEAST_MEMORY, MOST_MEMORY = 3600.0, 86400.0
 """Seconds for which a stored upload is remembered, at least and at most."""
 
 
-def new_identity(node: str = "") -> str:
+def new_identity(random: Callable[[int], bytes], node: str = "") -> str:
     """
     Return a new id, which cannot be guessed.
 
+    :param random: returns so many random bytes.
     :param node: the name of the node that has the upload; empty if there is only one.
     """
-    token = secrets.token_hex(16)
+    token = random(16).hex()
     return f"{node}-{token}" if node else token
 
 

@@ -21,10 +21,8 @@ the names of unfinished files (`Files.claim`).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
@@ -39,7 +37,7 @@ from twisted_upload.disk.folders import open_private
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import NotAllowed, StoreFailed, UploadRefused
 
-__all__ = ["FOLDER", "Places", "new_tag"]
+__all__ = ["FOLDER", "Places"]
 
 T = TypeVar("T")
 
@@ -53,11 +51,6 @@ _SIZE = 64
 _FREE = b"\0" * _SIZE
 _RECORD = re.compile(rb"(taken|held|used) +([0-9a-f]{32}) ([0-9]{15}) *\n\Z")
 _FILE = re.compile(r"([0-9]{12})-([0-9a-f]{24})\Z")
-
-
-def new_tag() -> str:
-    """Return a name for an upload: 32 hexadecimal digits."""
-    return secrets.token_hex(16)
 
 
 class Places:
@@ -75,12 +68,16 @@ class Places:
         self._files = files
         self._disk = disk
         self._now = now
-        self._number = secrets.randbits(48)
+        self._number = int.from_bytes(files.random(6), "big")
         self._folder: int | None = None
         # What is asked later is answered later: a place that has been given back is free
         # for the next request.
         self._turns: dict[str, DeferredLock] = {}
         self._mutex = threading.Lock()
+
+    def new_tag(self) -> str:
+        """Return a name for an upload: 32 hexadecimal digits."""
+        return self._files.random(16).hex()
 
     def left(self, owner: str) -> Deferred[int | None]:
         """Return the number of free places; `None` if the owner has no quota."""
@@ -90,7 +87,7 @@ class Places:
         """
         Take a place for an upload in flight.
 
-        :param tag: its name, as returned by `new_tag`.
+        :param tag: its name, see `new_tag`.
         :return: fails with `NotAllowed` if there is none.
         """
         return self._run(owner, lambda places: places.put(tag, b"taken", self._number))
@@ -165,7 +162,7 @@ class Places:
         folder, self._folder = self._folder, None
         if folder is not None:
             self._files.unclaim(folder)
-            os.close(folder)
+            self._files.close(folder)
 
     # In a disk thread:
 
@@ -182,24 +179,24 @@ class Places:
             descriptor = self._files.open_record(folder, name, True)
         try:
             # Other processes hold it for one change only.
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._files.wait_for_lock(descriptor)
             yield _PlaceFile((descriptor, folder), quota, self._files, self._is_alive, self._now())
         finally:
             self._files.close(descriptor)
 
     def _open_folder(self) -> int:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        above = os.open(self._above, flags)
+        files = self._files
+        above = files.open(self._above, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            folder = open_private(above, FOLDER, self._files)
+            folder = open_private(above, FOLDER, files)
         finally:
-            os.close(above)
-        self._files.claim(folder, self._number)
+            files.close(above)
+        files.claim(folder, self._number)
         with self._mutex:
             if self._folder is None:
                 self._folder = folder
                 return folder
-        os.close(folder)
+        files.close(folder)
         return self._folder
 
     def _is_alive(self, number: int) -> bool:
@@ -207,7 +204,7 @@ class Places:
         return number == self._number or self._files.is_claimed(self._folder, number)
 
     def _remove_old(self, folder: int) -> None:
-        for name in os.listdir(folder):
+        for name in self._files.names(folder):
             found = _FILE.match(name)
             if found is not None and int(found[1]) + KEEP < self._now():
                 with contextlib.suppress(OSError):

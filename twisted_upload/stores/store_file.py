@@ -8,8 +8,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_upload.core.names import HEAD, UniqueTimestamps, file_name, suffix_of
+from twisted_upload.disk.files import Files
 from twisted_upload.errors import NoSpace, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Arrival, IIncomingUpload, IUploadStore, Receipt
 
@@ -28,6 +27,7 @@ MOST_WAITING = 1024 * 1024
 """Bytes of one upload that may wait for a thread before its sender is paused."""
 
 _PREFIX = "upload-"
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -58,15 +58,23 @@ class StoreFile:
         alone, best on the file system to which they are moved.  What a dead process has
         left there is removed.
     :param reactor: runs the threads.
+    :param files: the system calls; the real ones by default.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], reactor: Any) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], reactor: Any, files: Files | None = None
+    ) -> None:
         self.folder = os.fspath(folder)
         self.reactor = reactor
         self._moments = UniqueTimestamps()
-        for name in os.listdir(self.folder):
-            if name.startswith(_PREFIX):
-                os.unlink(os.path.join(self.folder, name))
+        self._files = files = files or Files()
+        opened = files.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name in files.names(opened):
+                if name.startswith(_PREFIX):
+                    files.unlink(opened, name)
+        finally:
+            files.close(opened)
 
     def store_file(self, file: FinishedFile) -> str | None:
         """
@@ -84,7 +92,7 @@ class StoreFile:
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         """See `IUploadStore.begin`."""
         incoming: IIncomingUpload = _Incoming(
-            self, arrival, failed, self._moments.next(time.time())
+            self, self._files, arrival, failed, self._moments.next(self._files.now())
         )
         return incoming
 
@@ -96,15 +104,17 @@ class _Incoming:
     def __init__(
         self,
         store: StoreFile,
+        files: Files,
         arrival: Arrival,
         failed: Callable[[UploadRefused], None],
         moment: tuple[int, int],
     ) -> None:
         self._store = store
+        self._now = files.now
         self._arrival = arrival
         self._failed: Callable[[UploadRefused], object] | None = failed
         self._moment = moment
-        self._arrived = time.time()
+        self._arrived = files.now()
         self._producer: IPushProducer | None = None
         self._paused = False
         self._waiting: list[bytes] = []
@@ -112,7 +122,7 @@ class _Incoming:
         self._busy = False
         self._over = False  # failed or aborted: nothing is stored
         self._committed: Deferred[Receipt] | None = None
-        self._file = _File(store.folder, digest=arrival.digest)
+        self._file = _File(store.folder, files, digest=arrival.digest)
 
     # IConsumer
 
@@ -221,7 +231,7 @@ class _Incoming:
             file.sha256,
             arrival.peer,
             self._arrived,
-            time.time(),
+            self._now(),
             arrival.metadata,
         )
 
@@ -245,8 +255,9 @@ class _Incoming:
 class _File:
     """A file in the folder, in a thread."""
 
-    def __init__(self, folder: str, *, digest: bool) -> None:
+    def __init__(self, folder: str, files: Files, *, digest: bool) -> None:
         self._folder = folder
+        self._files = files
         self._hash = hashlib.sha256() if digest else None
         self._descriptor: int | None = None
         self._path = ""
@@ -267,29 +278,30 @@ class _File:
                 self._hash.update(piece)
             left = memoryview(piece)
             while left:
-                left = left[os.write(descriptor, left) :]
+                left = left[self._files.write(descriptor, left) :]
             self.size += len(piece)
 
     def finish(self) -> tuple[str, bytes]:
         """Sync and close it; return its path, and its first bytes."""
         descriptor = self._open()
-        os.fsync(descriptor)
+        self._files.fsync(descriptor)
         self._descriptor = None
-        os.close(descriptor)
+        self._files.close(descriptor)
         return self._path, self._first
 
     def remove(self) -> None:
         """Close and remove it, if it is there."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.close(descriptor)
+            self._files.close(descriptor)
         if self._path:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+                self._files.remove(self._path)
 
     def _open(self) -> int:
         if self._descriptor is None:
-            self._descriptor, self._path = tempfile.mkstemp(prefix=_PREFIX, dir=self._folder)
+            self._path = os.path.join(self._folder, _PREFIX + self._files.random(8).hex())
+            self._descriptor = self._files.open(self._path, _NEW)
         return self._descriptor
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twisted_upload.core.quota import quota_of
+from twisted_upload.disk.files import Files
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.frontends.http import invitations
 from twisted_upload.frontends.http.invitations import (
@@ -35,7 +36,7 @@ ALICE = Invitation("Alice 李", 1_795_328_130, 2 * 1024**3, 20, NONCE)
 )
 def test_round_trip(label: str, expires: int, max_size: int, uploads: int) -> None:
     """What is signed is what is read."""
-    invitation = Invitation(label, expires, max_size, uploads, new_nonce())
+    invitation = Invitation(label, expires, max_size, uploads, new_nonce(Files().random))
     text = InvitationKeys([KEY]).sign(invitation)
     assert InvitationKeys([KEY]).verify(text) == invitation
     assert InvitationKeys([OTHER]).verify(text) is None
@@ -133,11 +134,11 @@ def test_key_file(tmp_path: Path) -> None:
     content = b""
     invitations = []
     for _ in range(3):
-        content = with_new_key(content)
+        content = with_new_key(content, Files().random)
         path.write_bytes(content)
         path.chmod(0o600)
-        invitations.append(read_keys(str(path)).sign(ALICE))
-    keys = read_keys(str(path))
+        invitations.append(read_keys(str(path), Files()).sign(ALICE))
+    keys = read_keys(str(path), Files())
     assert [keys.verify(it) is not None for it in invitations] == [False, True, True]
 
 
@@ -153,13 +154,13 @@ def test_key_file_errors(tmp_path: Path) -> None:
         path.write_text(content)
         path.chmod(0o600)
         with pytest.raises(WrongConfiguration, match=why) as raised:
-            read_keys(str(path))
+            read_keys(str(path), Files())
         assert key not in str(raised.value)
     path.chmod(0o644)
     with pytest.raises(WrongConfiguration, match="other users may read it"):
-        read_keys(str(path))
+        read_keys(str(path), Files())
     with pytest.raises(WrongConfiguration, match="cannot read"):
-        read_keys(str(tmp_path / "none"))
+        read_keys(str(tmp_path / "none"), Files())
     assert parse_keys(f"\n# first\n{key}\n".encode()) == (b"\xaa" * 32,)
 
 

@@ -44,7 +44,7 @@ async def threaded(
 
 def lent(rig: ThreadedRig) -> int:
     """Return how often a disk thread has read a socket."""
-    calls: int = rig.store._files.calls["receive"]  # type: ignore[attr-defined]
+    calls: int = rig.store.files.calls["receive"]  # type: ignore[attr-defined]
     return calls
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from twisted_upload.disk.files import Files
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.frontends.http.tokens import (
     TokenTable,
@@ -27,7 +28,7 @@ def line(name: str, token: str = "tok_secret") -> bytes:
 
 def test_new_token() -> None:
     """A token has 256 random bits, and fits into a header field and an address."""
-    one, other = new_token(), new_token()
+    one, other = new_token(Files().random), new_token(Files().random)
     assert one != other
     assert len(one) == len("tok_") + 43
     assert one.replace("_", "").replace("-", "").isalnum()
@@ -101,21 +102,21 @@ def test_read(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_bytes(line("a"))
     path.chmod(0o644)
-    assert read_tokens(str(path)).name_of("tok_secret") == "a"
+    assert read_tokens(str(path), Files()).name_of("tok_secret") == "a"
     path.chmod(0o664)
     with pytest.raises(WrongConfiguration, match=r"tokens: other users may write to it: chmod"):
-        read_tokens(str(path))
+        read_tokens(str(path), Files())
 
 
 def test_unreadable(tmp_path: Path) -> None:
     """The error is one line, and names the file."""
     with pytest.raises(WrongConfiguration, match=r"cannot read .*/tokens: No such file"):
-        read_tokens(str(tmp_path / "tokens"))
+        read_tokens(str(tmp_path / "tokens"), Files())
     with pytest.raises(WrongConfiguration, match="it is not a file"):
-        read_tokens(str(tmp_path))
+        read_tokens(str(tmp_path), Files())
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(WrongConfiguration, match="it is not a file"):
-        read_tokens(str(tmp_path / "pipe"))
+        read_tokens(str(tmp_path / "pipe"), Files())
     (tmp_path / "broken").write_bytes(b"# ok\nnonsense\n")
     with pytest.raises(WrongConfiguration, match="broken: line 2 is not NAME:SHA256"):
-        read_tokens(str(tmp_path / "broken"))
+        read_tokens(str(tmp_path / "broken"), Files())

@@ -120,7 +120,7 @@ def _fill(peer: socket.socket) -> bytes:
 
 def _taken(rig: ThreadedRig) -> int:
     """Return how often the store has read from a socket."""
-    files = rig.store._files
+    files = rig.store.files
     assert isinstance(files, FaultyFiles)
     return files.calls["receive"]
 
@@ -297,7 +297,7 @@ async def test_lent_over_a_unix_socket(tmp_path: Path) -> None:
 async def test_lent_to_a_file_system_that_cannot(tmp_path: Path) -> None:
     """If the kernel cannot splice from a socket to a file, the bytes are read and written."""
     rig = ThreadedRig(tmp_path / "inbox", files=FaultyFiles())
-    files = rig.store._files
+    files = rig.store.files
     assert isinstance(files, FaultyFiles)
     files.fail("splice", errno.EINVAL, times=100_000)
     async with open_frontend(store=rig.store) as frontend:

@@ -181,7 +181,7 @@ async def test_no_slot_at_a_front_end(tmp_path: Path) -> None:
     rig = ThreadedRig(tmp_path / "inbox", files=FaultyFiles())
     async with open_frontend(store=rig.store, slots=ConnectionSlots(most_splices=0)) as frontend:
         assert await in_thread(send_all_then_read, frontend.connect(), LARGE) == SUCCESS
-        assert rig.store._files.calls["receive"] == 0  # type: ignore[attr-defined]
+        assert rig.store.files.calls["receive"] == 0  # type: ignore[attr-defined]
     assert [*rig.stored().values()] == [LARGE]
     rig.close()
 

@@ -163,13 +163,13 @@ def test_descriptors_go_with_the_last_user(inbox: Path) -> None:
 def test_same_file_system(tmp_path: Path) -> None:
     """Two folders of one file system are distinguished from two of different ones, or of none."""
     one, other = open_drop_folder(tmp_path / "one"), open_drop_folder(tmp_path / "other")
-    assert same_file_system(one.final, other.final)
+    assert same_file_system(one.final, other.final, one.files)
     proc = os.open("/proc", os.O_RDONLY)
     try:
-        assert not same_file_system(one.final, proc)
+        assert not same_file_system(one.final, proc, one.files)
     finally:
         os.close(proc)
-    assert not same_file_system(one.final, proc)
+    assert not same_file_system(one.final, proc, one.files)
 
 
 # -- why not ------------------------------------------------------------------

@@ -8,6 +8,7 @@ import errno
 import os
 import random
 import stat
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_success_follows_the_folder(number: int, tmp_path_factory: pytest.TempPa
     files = _Watched()
     folders = [open_faulty(tmp_path_factory.mktemp("folder"), files) for _ in range(number)]
     disk = ManualDisk()
-    commits = GroupCommit(disk)
+    commits = GroupCommit(disk, time.monotonic)
     dice = random.Random(number)
     answered = [0]
 
@@ -178,7 +179,7 @@ def _one_waits(folder: Folder) -> tuple[OddDisk, list[object]]:
     """Return disk threads with two batches and an upload that waits, and all results."""
     odd = OddDisk()
     odd.broken = False
-    commits = GroupCommit(odd)
+    commits = GroupCommit(odd, time.monotonic)
     ends: list[object] = []
     for serial in range(BATCHES_AT_A_TIME + 1):
         commits.commit(folder, part_of(folder, serial), [b"x"], 1, ends.append)

@@ -5,6 +5,7 @@ Group commit: which uploads are committed together.
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 
 import pytest
@@ -54,7 +55,7 @@ def test_uploads_of_one_turn_share_a_batch(folder: Folder, files: FaultyFiles) -
     """Uploads that end in the same turn of the reactor share a batch."""
     turns: list[Callable[[], None]] = []
     disk = ManualDisk()
-    commits = GroupCommit(disk, turns.append)
+    commits = GroupCommit(disk, time.monotonic, turns.append)
     for _ in range(2):
         ends: list[object] = []
         for serial in range(5):
@@ -122,7 +123,7 @@ def test_batches_have_their_turn(folder: Folder) -> None:
 
     turns: list[Callable[[], None]] = []
     ends: list[object] = []
-    commits = GroupCommit(AtOnce(), turns.append)
+    commits = GroupCommit(AtOnce(), time.monotonic, turns.append)
     number = MOST_FILES * MOST_BATCHES + 1
     for serial in range(number):
         commits.commit(folder, part_of(folder, serial), [b"x"], 1, ends.append)
@@ -136,7 +137,7 @@ def test_batches_have_their_turn(folder: Folder) -> None:
 def test_a_disk_that_raises(folder: Folder) -> None:
     """A batch that cannot even begin ends, and the next may begin."""
     odd = OddDisk()
-    commits = GroupCommit(odd)
+    commits = GroupCommit(odd, time.monotonic)
     ends: list[object] = []
     for serial in range(BATCHES_AT_A_TIME + 1):
         odd.broken = serial < BATCHES_AT_A_TIME
@@ -153,7 +154,7 @@ def test_a_turn_that_cannot_end(folder: Folder) -> None:
         raise RuntimeError
 
     disk = ManualDisk()
-    commits = GroupCommit(disk, raises)
+    commits = GroupCommit(disk, time.monotonic, raises)
     ends: list[object] = []
     for serial in range(5):
         commits.commit(folder, part_of(folder, serial), [b"x"], 1, ends.append)

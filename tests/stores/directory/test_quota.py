@@ -28,7 +28,13 @@ class _Quota:
         self.seen = Space(1000, 2000, 7, 100)
         self.disk, self.clock = ManualDisk(), Clock()
         self.space = FreeSpace(
-            "/srv/inbox", self.disk, self.clock, reserve, lambda: self.seen, is_full=self.test
+            "/srv/inbox",
+            self.disk,
+            self.clock,
+            reserve,
+            lambda: self.seen,
+            now=self.clock.seconds,
+            is_full=self.test,
         )
         self.space.look()
         self.space.start()

@@ -19,7 +19,7 @@ from twisted_upload.stores.directory.group_commit import ReactorYield
 async def test_yields() -> None:
     """The reactor waits a moment for a quick job, and has its result at once."""
     disk = DiskThreads(reactor, 1)
-    reactor_yield = ReactorYield(disk)
+    reactor_yield = ReactorYield(disk, time.monotonic)
     for number in range(3):
         done = reactor_yield.run(lambda _, number=number: number, PATIENCE)  # type: ignore[misc]
         assert done.called
@@ -32,7 +32,7 @@ async def test_yields() -> None:
 async def test_yielding_ends_with_the_work() -> None:
     """The reactor stops waiting for a job that announces that it will only wait."""
     disk = DiskThreads(reactor, 1)
-    reactor_yield = ReactorYield(disk)
+    reactor_yield = ReactorYield(disk, time.monotonic)
     resume_reactor = threading.Event()
 
     def job(waiting: Callable[[], None]) -> bool:
@@ -51,7 +51,7 @@ async def test_yielding_ends_with_the_work() -> None:
 def test_yielding_has_an_end() -> None:
     """The reactor waits for a slow job once, then for none until one has been quick again."""
     disk = _Yielding()
-    reactor_yield = ReactorYield(disk)
+    reactor_yield = ReactorYield(disk, time.monotonic)
     reactor_yield.run(lambda _: 0, PATIENCE)
     reactor_yield.run(lambda _: 0, PATIENCE)
     assert disk.asked == [PATIENCE]
@@ -69,7 +69,7 @@ def test_yielding_counts_the_work_only() -> None:
     takes.
     """
     disk = _Yielding()
-    reactor_yield = ReactorYield(disk)
+    reactor_yield = ReactorYield(disk, time.monotonic)
     quick: list[bool] = []
 
     def job(waiting: Callable[[], None]) -> None:
@@ -93,7 +93,7 @@ def test_no_yielding_without_threads() -> None:
     disk = DiskThreads(reactor, 1)
     disk.stop()
     began = time.monotonic()
-    done = ReactorYield(disk).run(lambda _: 0, PATIENCE)
+    done = ReactorYield(disk, time.monotonic).run(lambda _: 0, PATIENCE)
     assert time.monotonic() - began < PATIENCE / 2
     done.addErrback(lambda failure: failure.trap(PoolStopped))
 

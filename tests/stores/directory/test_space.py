@@ -262,7 +262,7 @@ def test_looks_again_after_a_failure(error: Exception) -> None:
             raise seen
         return seen
 
-    space = FreeSpace("x", disk, clock, Reserve(size=5), look)
+    space = FreeSpace("x", disk, clock, Reserve(size=5), look, now=clock.seconds)
     space.look()
     assert space.is_short()
     disk.work()
@@ -277,7 +277,7 @@ def test_no_inodes(reserve: Reserve) -> None:
     """Without inodes there is no space; the log says which of the two is short, once per change."""
     disk, clock = ManualDisk(), Clock()
     seen = [Space(1000, 2000, 0, 100)]
-    space = FreeSpace("/srv/inbox", disk, clock, reserve, lambda: seen[0])
+    space = FreeSpace("/srv/inbox", disk, clock, reserve, lambda: seen[0], now=clock.seconds)
     with capturedLogs() as events:
         space.look()
         assert space.trouble == "no inodes are free"
@@ -297,7 +297,8 @@ def test_no_inodes(reserve: Reserve) -> None:
 
 def test_inodes_that_are_not_counted() -> None:
     """A file system that does not count inodes has enough of them."""
-    space = FreeSpace("x", ManualDisk(), Clock(), Reserve(), lambda: Space(1000, 2000, 0, 0))
+    clock, space_of = Clock(), Space(1000, 2000, 0, 0)
+    space = FreeSpace("x", ManualDisk(), clock, Reserve(), lambda: space_of, now=clock.seconds)
     space.look()
     assert not space.is_short()
     assert space.trouble is None
@@ -306,7 +307,8 @@ def test_inodes_that_are_not_counted() -> None:
 @pytest.mark.parametrize("reserve", [Reserve(percent=1.0), Reserve(size=5 * MIB)])
 def test_space_that_is_not_counted(reserve: Reserve) -> None:
     """A file system that does not count its space has enough, and that is logged once."""
-    space = FreeSpace("/srv/inbox", ManualDisk(), Clock(), reserve, lambda: Space(0, 0))
+    clock, path = Clock(), "/srv/inbox"
+    space = FreeSpace(path, ManualDisk(), clock, reserve, lambda: Space(0, 0), now=clock.seconds)
     with capturedLogs() as events:
         for _ in range(2):
             space.look()

@@ -104,7 +104,7 @@ def test_folder_without_its_disk(
         (rig.folder.parent / name).mkdir()
     store_upload(rig, b"one")
     monkeypatch.setattr(
-        "twisted_upload.stores.directory.store.same_file_system", lambda one, other: False
+        "twisted_upload.stores.directory.store.same_file_system", lambda one, other, files: False
     )
     rig.clock.advance(SELF_TEST_INTERVAL)
     rig.disk.work()

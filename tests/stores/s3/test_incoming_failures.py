@@ -223,7 +223,7 @@ def test_parts_of_one_that_has_failed(rig: ManualS3Rig, small_part: int) -> None
 
 def test_object_of_another(rig: ManualS3Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """An object that has the name already, against all odds, is not touched."""
-    monkeypatch.setattr("twisted_upload.stores.s3.object_upload.new_token", lambda: "0" * 16)
+    monkeypatch.setattr("twisted_upload.stores.s3.object_upload.new_token", lambda _: "0" * 16)
     assert isinstance(rig.store_upload(b"one"), Receipt)
     name = next(iter(rig.bucket.visible()))
     monkeypatch.setattr(rig.local, "next_moment", lambda _: (int(name.partition("-")[0]), 0))

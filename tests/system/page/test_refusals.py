@@ -5,6 +5,7 @@ What the page says if the server refuses a file, and who may use it.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from pathlib import Path
@@ -41,7 +42,9 @@ def locked(tmp_path: Path) -> list[str]:
 
 def link(box: Box, *, label: str = "Alice", seconds: float = 3600, **limits: int) -> str:
     values = {"max_size": 0, "uploads": 0, **limits}
-    invitation = Invitation(label, int(time.time() + seconds), nonce=new_nonce(), **values)
+    invitation = Invitation(
+        label, int(time.time() + seconds), nonce=new_nonce(os.urandom), **values
+    )
     return f"{box.url}#token={InvitationKeys([KEY]).sign(invitation)}"
 
 

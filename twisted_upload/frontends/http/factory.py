@@ -7,7 +7,6 @@ What a request means is up to the handler.  The behaviour of a connection is in
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -51,7 +50,7 @@ class HTTPFactory(HandlingFrontend):
         slots: ConnectionSlots | None = None,
         refusals: RefusalCounter | None = None,
         sockets: Sockets | None = None,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float],
     ) -> None:
         self.handler = handler
         self.dates = Dates(now)

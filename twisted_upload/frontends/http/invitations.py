@@ -28,14 +28,14 @@ import binascii
 import hashlib
 import hmac
 import re
-import secrets
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted_upload.core.quota import INVITATION, MOST_UPLOADS, Quota
 from twisted_upload.core.text import counted
+from twisted_upload.disk.files import Files
 from twisted_upload.disk.secret_files import parse_secret_file
 
 __all__ = [
@@ -99,9 +99,13 @@ class Invitation:
         return Quota(self.nonce, self.uploads, self.expires).owner
 
 
-def new_nonce() -> str:
-    """Return a new nonce."""
-    return secrets.token_hex(12)
+def new_nonce(random: Callable[[int], bytes]) -> str:
+    """
+    Return a new nonce.
+
+    :param random: returns so many random bytes.
+    """
+    return random(12).hex()
 
 
 class InvitationKeys:
@@ -190,25 +194,26 @@ def parse_keys(content: bytes) -> tuple[bytes, ...]:
     return tuple(keys)
 
 
-def with_new_key(content: bytes) -> bytes:
+def with_new_key(content: bytes, random: Callable[[int], bytes]) -> bytes:
     """
     Return the content of a key file with a new key, which signs from now on.
 
     Invitations signed with the former key stay valid; those signed with the one before it
     are not any more.
 
+    :param random: returns so many random bytes, which nobody can guess.
     :raises ValueError: the file is not valid.
     """
     former = [key.hex() for key in parse_keys(content)[:1]]
     lines = [
         "# The first key signs invitations; those signed with the second are still valid.",
-        secrets.token_hex(32),
+        random(32).hex(),
         *former,
     ]
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def read_keys(path: str) -> InvitationKeys:
+def read_keys(path: str, files: Files) -> InvitationKeys:
     """
     Read a key file.
 
@@ -217,7 +222,7 @@ def read_keys(path: str) -> InvitationKeys:
 
     :raises WrongConfiguration: it cannot be used; the text says why, and has no key.
     """
-    return InvitationKeys(parse_secret_file(path, _some_keys, private=True))
+    return InvitationKeys(parse_secret_file(path, _some_keys, files, private=True))
 
 
 def _some_keys(content: bytes) -> tuple[bytes, ...]:

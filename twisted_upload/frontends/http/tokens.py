@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
-from collections.abc import Iterator, Mapping
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator, Mapping
 
+from twisted_upload.disk.files import Files
 from twisted_upload.disk.secret_files import parse_secret_file
 
 __all__ = [
@@ -38,9 +39,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63}):([0-9a-f]{64})\Z")
 
 
-def new_token() -> str:
-    """Return a new token: text that can be part of a header field and of an address."""
-    return PREFIX + secrets.token_urlsafe(32)
+def new_token(random: Callable[[int], bytes]) -> str:
+    """
+    Return a new token: text that can be part of a header field and of an address.
+
+    :param random: returns so many random bytes, which nobody can guess.
+    """
+    return PREFIX + urlsafe_b64encode(random(32)).rstrip(b"=").decode()
 
 
 def token_digest(token: str) -> str:
@@ -142,7 +147,7 @@ class TokenTable:
         return self._names[digest] if hmac.compare_digest(candidate, digest) else None
 
 
-def read_tokens(path: str) -> TokenTable:
+def read_tokens(path: str, files: Files) -> TokenTable:
     """
     Read a file of tokens.
 
@@ -151,4 +156,4 @@ def read_tokens(path: str) -> TokenTable:
 
     :raises WrongConfiguration: it cannot be used; the text says why.
     """
-    return TokenTable(parse_secret_file(path, parse_tokens, private=False))
+    return TokenTable(parse_secret_file(path, parse_tokens, files, private=False))

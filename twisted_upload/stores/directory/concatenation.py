@@ -63,7 +63,7 @@ async def _concatenate(
         partials.misrouted.missed(identities[copier.at])
         raise
     terms = with_length(terms, length)._replace(is_part=False)
-    identity = new_identity(partials.node)
+    identity = new_identity(partials.random, partials.node)
     part = await partials.begin_new(identity, terms, copying=True)
     try:
         while part.size < length:

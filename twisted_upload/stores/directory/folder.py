@@ -24,7 +24,6 @@ import errno
 import itertools
 import os
 import re
-import secrets
 import stat
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,7 +94,7 @@ class Folder:
     def __post_init__(self) -> None:
         # Uploads in flight still need the file descriptors of a folder that has been
         # replaced; they are closed when the last of these uploads is gone.
-        end = weakref.finalize(self, _close, self.pipes, self.final, self.incoming)
+        end = weakref.finalize(self, _close, self.files, self.pipes, self.final, self.incoming)
         object.__setattr__(self, "_end", end)
 
     def close(self) -> None:
@@ -136,22 +135,23 @@ def open_folder(
         have been removed.
     """
     with contextlib.ExitStack() as undo:
-        new = NewFolders(path, [INCOMING, *(one for name in queues for one in queue_folders(name))])
+        inside = [INCOMING, *(one for name in queues for one in queue_folders(name))]
+        new = NewFolders(path, files, inside)
         undo.callback(new.remove)
         try:
             with _telling(f"cannot create the directory {path}"):
-                new.make(files)
+                new.make()
             with _telling(f"cannot open the directory {path}"):
-                final = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                undo.callback(os.close, final)
+                final = files.open(path, os.O_RDONLY | os.O_DIRECTORY)
+                undo.callback(files.close, final)
             with _telling(f"cannot write to the directory {path}"):
-                if os.fstatvfs(final).f_flag & os.ST_RDONLY:
+                if files.free(final).read_only:
                     raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-                if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
+                if not files.can_write(path):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             with _telling(f"cannot use {path}/{INCOMING}"):
                 incoming = open_private(final, INCOMING, files)
-                undo.callback(os.close, incoming)
+                undo.callback(files.close, incoming)
             with _telling(f"cannot store files in the directory {path}"):
                 temporary = _claim_names(files, incoming)
                 if tidy:
@@ -200,7 +200,7 @@ def folder_test(
     try:
         if files.write(descriptor, b"test") == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        exact_modes = stat.S_IMODE(os.fstat(descriptor).st_mode) == mode
+        exact_modes = stat.S_IMODE(files.status(descriptor).st_mode) == mode
         files.chmod(descriptor, mode)
         files.fsync(descriptor)
         try:
@@ -240,10 +240,10 @@ def _create_locked(
     raise OSError(errno.ENOLCK, "locks (flock) do not work here")
 
 
-def same_file_system(one: int, other: int) -> bool:
+def same_file_system(one: int, other: int, files: Files) -> bool:
     """Return whether two open files are on the same file system; false if unknown."""
     try:
-        return os.fstat(one).st_dev == os.fstat(other).st_dev
+        return files.status(one).st_dev == files.status(other).st_dev
     except OSError:
         return False
 
@@ -257,7 +257,7 @@ def sweep(files: Files, incoming: int) -> int:
     """
     removed = 0
     lives: dict[str, bool] = {}
-    for name in os.listdir(incoming):
+    for name in files.names(incoming):
         match = _TEMPORARY.match(name)
         if match is None:
             continue
@@ -272,9 +272,9 @@ def sweep(files: Files, incoming: int) -> int:
 
 def _remove_unlocked(files: Files, incoming: int, name: str) -> bool:
     """Remove a file, unless it is locked by a process whose claims are not visible here."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(name, flags, dir_fd=incoming)
+        descriptor = files.open(name, flags, folder=incoming)
     except OSError:
         return False  # gone, or not a regular file and therefore not ours
     try:
@@ -282,18 +282,18 @@ def _remove_unlocked(files: Files, incoming: int, name: str) -> bool:
         # is gone, and creates another.
         if not files.lock(descriptor):
             return False
-        os.unlink(name, dir_fd=incoming)
+        files.unlink(incoming, name)
     except FileNotFoundError:
         return False
     finally:
-        os.close(descriptor)
+        files.close(descriptor)
     return True
 
 
-def _close(pipes: Pipes, *descriptors: int) -> None:
+def _close(files: Files, pipes: Pipes, *descriptors: int) -> None:
     pipes.close()
     for descriptor in descriptors:
-        os.close(descriptor)
+        files.release(descriptor)
 
 
 class _Told(Exception):
@@ -310,7 +310,7 @@ def _telling(what: str) -> Iterator[None]:
 
 def _claim_names(files: Files, incoming: int) -> Callable[[], str]:
     """Return a function that returns unique names, and that any thread may call."""
-    owner = secrets.token_hex(6)
+    owner = files.random(6).hex()
     files.claim(incoming, int(owner, 16))
     serials = itertools.count()  # threads may share it, unlike a generator
     return lambda: f"upload-{owner}-{next(serials)}"

@@ -9,7 +9,6 @@ while more are in progress form the next one.  The commit of a batch is in
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -62,10 +61,12 @@ class ReactorYield:
     been quick again: a stalled disk costs the reactor that moment only once.
 
     :param disk: runs the jobs.
+    :param now: returns monotonic time in seconds; called in disk threads.
     """
 
-    def __init__(self, disk: IDisk) -> None:
+    def __init__(self, disk: IDisk, now: Callable[[], float]) -> None:
         self._disk = disk
+        self._now = now
         self._quick = True
 
     def run(self, job: Callable[[Callable[[], None]], T], patience: float) -> Deferred[T]:
@@ -85,13 +86,13 @@ class ReactorYield:
 
     def _try(self, job: Callable[[Callable[[], None]], T], patience: float) -> T:
         """In a disk thread, while the reactor does not wait: see whether this job is quick."""
-        began = time.monotonic()
+        began = self._now()
         first = True
 
         def waiting() -> None:
             nonlocal first
             if first:
-                first, self._quick = False, time.monotonic() - began < patience
+                first, self._quick = False, self._now() - began < patience
 
         try:
             return job(waiting)
@@ -109,6 +110,7 @@ class GroupCommit:
     Commits small files in batches.
 
     :param disk: runs the commits.
+    :param now: returns monotonic time in seconds; called in disk threads.
     :param after_turn: calls a function when the reactor has handled all events of this
         turn.
     """
@@ -116,11 +118,12 @@ class GroupCommit:
     def __init__(
         self,
         disk: IDisk,
+        now: Callable[[], float],
         after_turn: Callable[[Callable[[], None]], object] = at_once,
     ) -> None:
         self._after_turn = after_turn
         self._forming = self._starting = False
-        self._reactor_yield = ReactorYield(disk)
+        self._reactor_yield = ReactorYield(disk, now)
         self._queue: list[tuple[Tell, Folder, Upload, int]] = []
         self._unsynced: list[_Unsynced] = []
         self._busy = 0

@@ -23,7 +23,6 @@ import contextlib
 import errno
 import os
 import re
-import threading
 import weakref
 from typing import NamedTuple
 
@@ -82,7 +81,7 @@ class NameRecord:
         self._written = 0
         self._failed_syncs = 0
         self._new = False  # the file has been created, and its folder not been synced since
-        self._mutex = threading.Lock()
+        self._mutex = files.mutex()  # held while the disk is waited for
         self._descriptor: int | None = None
         with contextlib.suppress(FileNotFoundError):
             self._read(self._open(create=False))
@@ -144,7 +143,7 @@ class NameRecord:
         descriptor = self._files.open_record(self._incoming, RECORD, create)
         self._descriptor = descriptor
         self._new = create
-        weakref.finalize(self, os.close, descriptor)
+        weakref.finalize(self, self._files.release, descriptor)
         return descriptor
 
     def _read(self, descriptor: int) -> None:
@@ -153,7 +152,7 @@ class NameRecord:
             self.floor = int(entry)
         elif entry.strip(b"\0"):
             self.damaged = True
-            self.floor = int(os.fstat(descriptor).st_mtime * 1000) + AHEAD
+            self.floor = int(self._files.status(descriptor).st_mtime * 1000) + AHEAD
 
     def _write(self, descriptor: int, moment: int) -> None:
         self._files.write_at(descriptor, b"%015d\n" % moment, self.number * _WIDTH)
@@ -175,8 +174,8 @@ def _take_entry(files: Files, incoming: int) -> tuple[int, bool]:
     else:
         return number, False
     # Not every file system supports claims.
-    other = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=incoming)
+    other = files.open(".", os.O_RDONLY | os.O_DIRECTORY, folder=incoming)
     try:
         return number, files.is_claimed(other, _FIRST_CLAIM + number)
     finally:
-        os.close(other)
+        files.close(other)

@@ -30,7 +30,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -106,7 +105,7 @@ class PartialFile:
         self.marks = marks
         self._moment = moment
         self._original = original
-        self._token = new_token() if folder.node else ""
+        self._token = new_token(folder.files.random) if folder.node else ""
         self._budget = budget
         self.record = record
         self.given_up = False
@@ -209,7 +208,7 @@ class PartialFile:
                 if error.errno != errno.EINVAL:
                     raise
                 # Not supported by this file system: copy through this process.
-                data = os.read(pipe, length)
+                data = files.read(pipe, length)
                 self._write_all(self.descriptor, [data])
                 moved = len(data)
             else:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 import weakref
 
 from twisted.logger import Logger
@@ -64,13 +63,13 @@ class PartialFolder:
         self.folder = folder
         self.files: Files = folder.files
         self.descriptor = open_private(folder.incoming, PARTIAL, folder.files)
-        self._end = weakref.finalize(self, os.close, self.descriptor)
+        self._end = weakref.finalize(self, self.files.release, self.descriptor)
 
     @staticmethod
     def exists(folder: Folder) -> bool:
         """Return whether it exists, whatever it is."""
         try:
-            os.stat(PARTIAL, dir_fd=folder.incoming, follow_symlinks=False)
+            folder.files.status_of(PARTIAL, folder=folder.incoming)
         except FileNotFoundError:
             return False
         return True
@@ -103,7 +102,7 @@ class PartialFolder:
     def has(self, name: str) -> bool:
         """Return whether there is a file."""
         try:
-            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            self.files.status_of(name, folder=self.descriptor)
         except FileNotFoundError:
             return False
         return True

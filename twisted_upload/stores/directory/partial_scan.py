@@ -70,7 +70,7 @@ def list_records(at: PartialFolder) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     data = []
-    for name in os.listdir(at.descriptor):
+    for name in at.files.names(at.descriptor):
         key, dot, suffix = name.partition(".")
         if dot + suffix == RECORD:
             with contextlib.suppress(FileNotFoundError):
@@ -102,7 +102,7 @@ def read_entry(at: PartialFolder, key: str, now: float) -> Entry | None:
     except FileNotFoundError:
         return None
     try:
-        modified = os.fstat(descriptor).st_mtime_ns
+        modified = at.files.status(descriptor).st_mtime_ns
         log = _load(at, descriptor)
         ends = _is_over(at, key, log, descriptor, now)
     finally:
@@ -135,7 +135,7 @@ def _is_over(
         return log.state.phase == COPYING or due(log) <= now
     # If it was not created completely, it has no bytes.  With bytes, it may be that of
     # another version: only a lack of space removes it.
-    is_old = now - os.fstat(descriptor).st_mtime > UNREADABLE_FOR
+    is_old = now - at.files.status(descriptor).st_mtime > UNREADABLE_FOR
     return is_old and not _has_bytes(at, key)
 
 
@@ -186,14 +186,14 @@ def free_idle(
     for modified, key, size in sorted(_idle(at)):
         if freed >= missing or modified >= before * 1e9:
             break
-        if key not in pinned and forget(at, key, bound(_is_idle_since, modified)):
+        if key not in pinned and forget(at, key, bound(_is_idle_since, at, modified)):
             keys.append(key)
             freed += size
     return Freed(keys, freed)
 
 
-def _is_idle_since(modified: int, descriptor: int) -> bool:
-    return os.fstat(descriptor).st_mtime_ns == modified
+def _is_idle_since(at: PartialFolder, modified: int, descriptor: int) -> bool:
+    return at.files.status(descriptor).st_mtime_ns == modified
 
 
 def _idle(at: PartialFolder) -> Iterator[tuple[int, str, int]]:
@@ -205,7 +205,7 @@ def _idle(at: PartialFolder) -> Iterator[tuple[int, str, int]]:
 
 
 def _status(at: PartialFolder, name: str) -> os.stat_result:
-    return os.stat(name, dir_fd=at.descriptor, follow_symlinks=False)
+    return at.files.status_of(name, folder=at.descriptor)
 
 
 def read_entries(at: PartialFolder, keys: Iterable[str], now: float) -> dict[str, Entry | None]:

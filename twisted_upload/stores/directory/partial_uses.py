@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -21,6 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_upload.disk.files import Files
 from twisted_upload.errors import Busy, NotFound, UploadRefused
 from twisted_upload.stores.directory.file_queue import IFolderStore
 from twisted_upload.stores.directory.folder import Folder
@@ -55,6 +55,7 @@ class IPartialsStore(IFolderStore, Protocol):
     """What partial uploads need from their store."""
 
     free_space: FreeSpace
+    files: Files
 
     def folder(self) -> Folder | None:
         """Return the open drop folder."""
@@ -102,8 +103,8 @@ class PartialUses:
         self._clock = clock
         self._turns = Turns(clock)
         self._opened: PartialFolder | None = None
-        self._opening = threading.Lock()
-        self._writers: set[str] = set()  # keys
+        self._opening = store.files.mutex()  # held while the disk is waited for
+        self._writers: dict[str, None] = {}  # keys, in an order that can be repeated
         self._kept = KeptParts()
         self._timer: IDelayedCall | None = None
         self._looking = False
@@ -228,7 +229,7 @@ class PartialUses:
 
     def writes(self, key: str) -> None:
         """Note that an upload that is in use is being written, until it is closed."""
-        self._writers.add(key)
+        self._writers[key] = None
         self._look_later()
 
     # Between two uses
@@ -266,7 +267,7 @@ class PartialUses:
         It is not complete, and everything that has been written is committed.
         """
         self._kept.put(part, self._clock.seconds())
-        self._writers.discard(part.key)
+        self._writers.pop(part.key, None)
         self._note(part)
         self._look_later()
 
@@ -349,7 +350,7 @@ class PartialUses:
 
     def closed(self, part: ResumableFile) -> None:
         """Note that a disk thread has closed an upload; instead of `release`."""
-        self._writers.discard(part.key)
+        self._writers.pop(part.key, None)
         if not self._writers and not self._kept:
             self._stop_looking()
         self._note(part)

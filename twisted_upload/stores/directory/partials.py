@@ -38,6 +38,7 @@ class DirectoryPartials:
     :param clock: times takeovers.
     :param misrouted: told of ids for which there is no upload.
     :param node: the node in their ids; see `new_identity`.
+    :ivar random: returns so many random bytes.
     :ivar index: what is known of all of them.
     :ivar uses: opens them.
     :ivar repeats: has each concatenation done once.
@@ -53,6 +54,7 @@ class DirectoryPartials:
     ) -> None:
         self.index = PartialIndex(limits)
         self.node = node
+        self.random = store.files.random
         self.misrouted = misrouted
         self.limits = limits
         self.uses = PartialUses(store, clock, self.index, misrouted.missed)
@@ -68,7 +70,7 @@ class DirectoryPartials:
         return uncancelled(self._create(terms))
 
     async def _create(self, terms: PartialTerms) -> PartialUpload:
-        identity = new_identity(self.node)
+        identity = new_identity(self.random, self.node)
         part = await self.begin_new(identity, terms)
         if wants_storing(part):
             return await self.store_new(part, identity)

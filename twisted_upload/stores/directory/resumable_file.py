@@ -51,7 +51,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 
 from twisted_upload.core.names import HEAD
@@ -136,7 +135,7 @@ class ResumableFile(PartialFile):
         self.at = at
         self._digest: str | None = None
         self._when = 0.0
-        self._committed_at = time.monotonic()
+        self._committed_at = at.files.monotonic()
         self._size = self._started = self._finished = self.committed
         self._descriptor = data
         if data is not None:
@@ -235,7 +234,7 @@ class ResumableFile(PartialFile):
 
     def _commit_if_due(self) -> None:
         new = self._size - self.committed
-        late = time.monotonic() - self._committed_at >= COMMIT_AFTER_SECONDS
+        late = self.at.files.monotonic() - self._committed_at >= COMMIT_AFTER_SECONDS
         if not self.whole and (new >= COMMIT_AFTER or (new and late)):
             self.commit()
 
@@ -252,7 +251,7 @@ class ResumableFile(PartialFile):
         state = self.log.state._replace(phase=OPEN, offset=self._size, expires=self.expires)
         self.write_state(state)
         self.committed = self._size
-        self._committed_at = time.monotonic()
+        self._committed_at = self.at.files.monotonic()
 
     def write_state(self, state: PartialState) -> None:
         """Write a new state durably."""

@@ -16,6 +16,7 @@ from twisted_upload.core.names import name_after
 from twisted_upload.disk.files import Files
 from twisted_upload.errors import Busy
 from twisted_upload.interfaces import PartialTerms
+from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.partial_folder import (
     DATA,
     RECORD,
@@ -65,7 +66,7 @@ def create_resumable(
         if not files.lock(opened[0]) or files.links(opened[0]) != 1:
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         opened.append(files.create(at.descriptor, key + DATA, folder.mode))
-        origin = PartialOrigin(terms, created, os.fstat(opened[1]).st_ino)
+        origin = PartialOrigin(terms, created, files.status(opened[1]).st_ino)
         log = PartialRecord.create(files, opened[0], origin, COPYING if copying else OPEN)
         if folder.durable:
             for error in folder.sync_files(opened):
@@ -159,7 +160,7 @@ def open_part(at: PartialFolder, key: str, owner: str, now: float) -> tuple[int,
         raise Missing from None
     try:
         log = PartialRecord.load(files, descriptor)
-        os.utime(descriptor)  # so that it is not idle for other processes
+        files.set_times(descriptor)  # so that it is not idle for other processes
     except ValueError:
         raise Missing from None
     finally:
@@ -192,12 +193,12 @@ def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
             _found_published(at, key, log)
             files.unlink(at.descriptor, key + DATA)
         else:
-            size = os.fstat(data).st_size
+            size = files.status(data).st_size
             if size < state.offset:
                 raise _lost(at, key, f"{size} of {state.offset} committed bytes are left")
             if size > state.offset:
                 files.truncate(data, state.offset)
-            os.lseek(data, state.offset, os.SEEK_SET)
+            files.seek(data, state.offset)
             return data
     files.close(data)
     return None
@@ -217,7 +218,7 @@ def _found_published(at: PartialFolder, key: str, log: PartialRecord) -> None:
     :raises Busy: the same, as an earlier sync has failed.
     """
     folder, state = at.folder, log.state
-    name = _published_name(folder.final, log)
+    name = _published_name(folder, log)
     if folder.durable:
         if folder.sync_errors and _unpublish(at, key, name, log):
             raise Busy
@@ -237,29 +238,30 @@ def _found_published(at: PartialFolder, key: str, log: PartialRecord) -> None:
 
 def _unpublish(at: PartialFolder, key: str, name: str, log: PartialRecord) -> bool:
     """Take an upload back that has not been acknowledged, unless others have taken it away."""
-    if not _is_its_name(at.folder.final, name, log):
+    if not _is_its_name(at.folder, name, log):
         return False
     at.unpublish(key, name)
     return True
 
 
-def _published_name(final: int, log: PartialRecord) -> str:
+def _published_name(folder: Folder, log: PartialRecord) -> str:
     """Return the name that the data has; the intended one if it has been taken away."""
     intended = log.state.name
     name = intended
     with contextlib.suppress(ValueError):
         for _ in range(_NAMES):
-            if _is_its_name(final, name, log):
+            if _is_its_name(folder, name, log):
                 return name
             name = name_after(name)
     return intended
 
 
-def _is_its_name(final: int, name: str, log: PartialRecord) -> bool:
+def _is_its_name(folder: Folder, name: str, log: PartialRecord) -> bool:
     try:
-        return os.stat(name, dir_fd=final, follow_symlinks=False).st_ino == log.origin.inode
+        status = folder.files.status_of(name, folder=folder.final)
     except OSError:
         return False
+    return status.st_ino == log.origin.inode
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ is meant for fast senders.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 
 from twisted_upload.disk.files import PIPE_SIZE, Files
@@ -52,7 +51,7 @@ def read_socket(
     :param given_up: returns whether the upload has been abandoned.
     :param seconds: time after which to end, even if there are more bytes.
     """
-    end = time.monotonic() + seconds
+    end = files.monotonic() + seconds
     size, waited = 0, False
     while size < most:
         received = _receive(files, socket, pipe, most - size)
@@ -65,7 +64,7 @@ def read_socket(
         if received > 0:
             drain(received)
             size += received
-        if given_up() or time.monotonic() >= end:
+        if given_up() or files.monotonic() >= end:
             break
         waited = received < LITTLE and size < most
         if waited and most - size < LARGE:

@@ -58,6 +58,7 @@ class FreeSpace:
 
     :param what: name of the store, for the log.
     :param look: returns the free space of the file system.
+    :param now: returns monotonic time in seconds; called in disk threads.
     :param is_full: tests whether not even a small file can be stored; waits for the disk.
     :param make_room: see `SpaceBudget`; waits for the disk.
     :ivar budget: the budget of uploads in flight; `None` without a reserve.
@@ -74,6 +75,7 @@ class FreeSpace:
         reserve: Reserve,
         look: Callable[[], Space],
         *,
+        now: Callable[[], float],
         is_full: Callable[[], bool] = lambda: False,
         make_room: Callable[[float], bool] = lambda _: False,
     ) -> None:
@@ -85,7 +87,7 @@ class FreeSpace:
         self._reserve = reserve
         self.budget: SpaceBudget | None = None
         if reserve != Reserve():
-            self.budget = SpaceBudget(reserve, look, make_room=make_room)
+            self.budget = SpaceBudget(reserve, look, now, make_room=make_room)
         self._look = self.budget.look if self.budget is not None else look
         self._is_full = is_full
         self._doubted = False  # an upload did not fit, however much space is reported

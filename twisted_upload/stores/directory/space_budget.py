@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-import time
 from collections.abc import Callable
 
 from twisted_upload.core.text import Reserve
@@ -50,7 +49,7 @@ class SpaceBudget:
         self,
         reserve: Reserve,
         look: Callable[[], Space],
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float],
         *,
         make_room: Callable[[float], bool] = lambda _: False,
     ) -> None:

@@ -121,20 +121,21 @@ class DirectoryStore:
         self._durable = durable
         self._sync_folder = sync_folder
         self._mode = mode
-        self._files = files or Files()
+        self.files = files or Files()
         self.queues = Queues(hooks, forward, objects=objects)
         self._folder: Folder | None = None
         self._new: NewFolders | None = None
         self._moments = UniqueTimestamps()
         self._record: NameRecord | None = None
         self.health = Health(path, disk, clock, self._self_test, classify)
-        self._commits = GroupCommit(disk, after_turn)
+        self._commits = GroupCommit(disk, self.files.monotonic, after_turn)
         self.free_space = FreeSpace(
             path,
             disk,
             clock,
             reserve or Reserve(),
             self._free,
+            now=self.files.monotonic,
             is_full=self._is_full,
             make_room=self._make_room,
         )
@@ -172,7 +173,7 @@ class DirectoryStore:
     def _open_folder(self) -> Folder:
         return open_folder(
             self.path,
-            files=self._files,
+            files=self.files,
             suffix=self._suffix,
             mode=self._mode,
             durable=self._durable,
@@ -184,7 +185,7 @@ class DirectoryStore:
     def _take(self, folder: Folder) -> None:
         """Use this folder's record of names, so that no name is given out twice."""
         try:
-            record = NameRecord(self._files, folder.incoming, durable=self._durable)
+            record = NameRecord(self.files, folder.incoming, durable=self._durable)
         except OSError as error:
             raise CannotStart(
                 f"cannot use {self.path}/{INCOMING}/{RECORD}: {error.strerror or error}"
@@ -361,10 +362,10 @@ class DirectoryStore:
         folder = self._folder
         assert folder is not None
         try:
-            folder_test(self._files, folder.final, folder.incoming, folder.temporary, self._mode)
+            folder_test(self.files, folder.final, folder.incoming, folder.temporary, self._mode)
         except OSError:
             again = self._open_folder()
-            if not same_file_system(folder.final, again.final):
+            if not same_file_system(folder.final, again.final, self.files):
                 # It may be a bare mount point.  Remove what was created there, so that the
                 # next start does not take it for the drop folder either.
                 again.close()
@@ -381,7 +382,7 @@ class DirectoryStore:
         if folder is None:
             return False
         try:
-            folder_test(self._files, folder.final, folder.incoming, folder.temporary, self._mode)
+            folder_test(self.files, folder.final, folder.incoming, folder.temporary, self._mode)
         except OSError as error:
             return is_full(error)  # other errors are for uploads to find, and for `Health`
         return False
@@ -394,7 +395,7 @@ class DirectoryStore:
         folder = self._folder
         if folder is None:  # closed in the meantime
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return self._files.free(folder.final)
+        return self.files.free(folder.final)
 
 
 _log = Logger()

@@ -66,7 +66,7 @@ class PendingNotes:
             self._folder = open_private(folder, PENDING, files)
             undo.callback(os.close, self._folder)
             self.owner, self._lock = become_owner(self._folder, files)
-            undo.callback(leave, self._folder, self.owner, [self._lock])
+            undo.callback(leave, self._folder, self.owner, [self._lock], files)
             tail = hashlib.sha256(bucket.encode()).hexdigest()[:12]
             self._pattern = re.compile(rf"notes-([0-9a-f]{{12}})-{tail}")
             self._name = f"notes-{self.owner}-{tail}"
@@ -142,7 +142,9 @@ class PendingNotes:
                 return True
         for file in os.listdir(self._folder):
             match = self._pattern.fullmatch(file)
-            if match is None or match[1] == self.owner or not is_alive(self._folder, match[1]):
+            if match is None or match[1] == self.owner:
+                continue
+            if not is_alive(self._folder, match[1], self._files):
                 continue
             with contextlib.suppress(FileNotFoundError):  # it has just ended
                 if any(note.name == name for note in self._read(file)):
@@ -159,7 +161,9 @@ class PendingNotes:
         """Yield each dead process, and the uploads that it has left pending."""
         for file in os.listdir(self._folder):
             match = self._pattern.fullmatch(file)
-            if match is None or match[1] == self.owner or is_alive(self._folder, match[1]):
+            if match is None or match[1] == self.owner:
+                continue
+            if is_alive(self._folder, match[1], self._files):
                 continue
             with contextlib.suppress(OSError, ValueError):  # another process was faster
                 yield match[1], self._read(file)
@@ -178,7 +182,8 @@ class PendingNotes:
             if not self._pending:
                 with contextlib.suppress(OSError):
                     os.unlink(self._name, dir_fd=self._folder)
-            leave(self._folder, self.owner, [self._lock, self._file, self._folder])
+            descriptors = [self._lock, self._file, self._folder]
+            leave(self._folder, self.owner, descriptors, self._files)
 
     def _write(self, lines: Iterable[Note | str]) -> None:
         # Without a note, an upload is found in the list of the object store.
@@ -201,7 +206,7 @@ class PendingNotes:
             self._ended = 0
 
     def _read(self, name: str) -> list[Note]:
-        with open(open_own_file(self._folder, name, os.O_RDONLY), "rb") as file:
+        with open(open_own_file(self._folder, name, os.O_RDONLY, self._files), "rb") as file:
             return [*_decoded(file.read(_LARGEST)).values()]
 
 

@@ -212,7 +212,7 @@ class ObjectUpload:
     def _describe(self, first: OpenPart, sha256: str | None) -> None:
         arrival, arrived, moment, original, node, suffix = self._origin
         parts = (*moment, suffix(first.head()), original)
-        self._name = file_name(*parts, node=node, token=new_token())
+        self._name = file_name(*parts, node=node, token=new_token(secrets.token_bytes))
         self._about = about_of(
             secrets.token_hex(16),
             arrived=arrived,

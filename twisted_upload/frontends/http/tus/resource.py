@@ -4,7 +4,6 @@ The handler for the URLs of tus: the creation URL, and one URL for each upload.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from twisted_upload.core.nodes import is_identity
@@ -53,7 +52,7 @@ class TusUploads:
         self,
         grant_of: Callable[[IExchange], Grant] = open_to_all,
         *,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float],
     ) -> None:
         self._grant_of = grant_of
         self._now = now
