@@ -18,7 +18,6 @@ import pytest
 from tests.support.senders import read_all
 from tests.support.uploading import Server, until_reset
 from tests.support.waiting import in_thread
-from twisted_upload.client import driver
 from twisted_upload.client.content import Content, open_content
 from twisted_upload.client.conversation import (
     Close,
@@ -92,7 +91,7 @@ async def test_file(
 ) -> None:
     """A file arrives as it is, whether the kernel sends it or not, and is hashed meanwhile."""
     if not in_kernel:
-        monkeypatch.setattr(driver.os, "sendfile", lambda *_: _fail())  # type: ignore[attr-defined]
+        monkeypatch.setattr(os, "sendfile", lambda *_: _fail())
     server = Server(answering)
     answer, digest = await in_thread(Driver().run, send(target_of(server), large, hashed=hashed))
     received = await server.done

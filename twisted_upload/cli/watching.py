@@ -6,8 +6,7 @@ import contextlib
 import functools
 import hashlib
 import os
-import random
-import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,7 +14,11 @@ from twisted.internet.defer import Deferred
 from twisted_upload.cli.reactor import get_reactor, run_until_done
 from twisted_upload.cli.streams import PROGRAM, ExitStatus, Streams
 from twisted_upload.cli.watch_options import WatchOptions
-from twisted_upload.client.upload import upload
+from twisted_upload.client.content import CHUNK
+from twisted_upload.client.files import ClientFiles
+from twisted_upload.client.sending import Upload
+from twisted_upload.client.system import SYSTEM, ClientSystem
+from twisted_upload.client.upload import start_upload
 from twisted_upload.client.watch.after import Delete, IAfter, Keep, Move
 from twisted_upload.client.watch.events import FolderEvents
 from twisted_upload.client.watch.folder import WatchedFolder
@@ -25,10 +28,10 @@ from twisted_upload.client.watch.resumption import WatchedUploads
 from twisted_upload.client.watch.status import LockedFolder, WatchStatus, write_status
 from twisted_upload.client.watch.watcher import Watcher
 from twisted_upload.core.text import printable
-from twisted_upload.disk.threads import DiskThreads
+from twisted_upload.disk.threads import DiskThreads, IDisk
 from twisted_upload.receipt import Receipt
 
-__all__ = ["run_watch"]
+__all__ = ["Watching", "run_watch"]
 
 
 def run_watch(options: WatchOptions, streams: Streams) -> int:
@@ -44,7 +47,9 @@ def run_watch(options: WatchOptions, streams: Streams) -> int:
     except OSError as error:
         return _cannot(streams, f"{options.state}: {error.strerror}")
     try:
-        watching = _Watching(options, streams, get_reactor())
+        reactor = get_reactor()
+        threads = DiskThreads(reactor, 1, "watch")
+        watching = Watching(options, streams.out.line, reactor, threads)
     except OSError as error:
         return _cannot(streams, f"{options.state}: {error.strerror}")
     try:
@@ -65,25 +70,38 @@ def _cannot(streams: Streams, why: str) -> int:
     return ExitStatus.SOURCE
 
 
-class _Watching:
+class Watching:
     """
     Everything that watches one folder.
 
+    :param say: called with each line.
+    :param threads: one thread, in which whatever waits for a disk is done.
+    :param system: what is asked of the kernel.
     :raises OSError: the record cannot be used.
     """
 
-    def __init__(self, options: WatchOptions, streams: Streams, reactor: Any) -> None:
+    def __init__(
+        self,
+        options: WatchOptions,
+        say: Callable[[str], object],
+        reactor: Any,
+        threads: IDisk,
+        system: ClientSystem = SYSTEM,
+    ) -> None:
         self.reactor = reactor
         self._options = options
-        self._out = streams.out
+        self._say = say
+        self._system = system
+        self._files = files = system.files
         self._ended: Deferred[None] = Deferred()
         self._stopping = False
-        status = WatchStatus(os.path.realpath(options.folder), str(options.to), time.time())
-        self._report = WatchReport(status, self._out.line, self._write, reactor, time.time)
-        self._folder = WatchedFolder(options.folder, options.settle, self._wanted)
-        self._record = SentRecord(os.path.join(options.state, "record"), self._exists)
-        self._uploads = WatchedUploads(os.path.join(options.state, "uploads"), now=time.time)
-        threads = DiskThreads(reactor, 1, "watch")
+        watched = files.real_path(options.folder)
+        status = WatchStatus(watched, str(options.to), system.now())
+        self._report = WatchReport(status, say, self._write, reactor, system.now)
+        self._folder = WatchedFolder(options.folder, options.settle, self._wanted, files)
+        self._record = SentRecord(os.path.join(options.state, "record"), self._exists, files)
+        state = os.path.join(options.state, "uploads")
+        self._uploads = WatchedUploads(state, now=system.now, system=system)
         self._watcher = Watcher(
             self._folder,
             self._record,
@@ -91,18 +109,18 @@ class _Watching:
             _after(options),
             self._report,
             run=threads.run,
-            sha256=_sha256,
+            sha256=functools.partial(_sha256, files),
             clock=reactor,
-            now=time.time,
-            chance=random.random,
+            now=system.now,
+            chance=system.chance,
             jobs=options.jobs,
         )
-        self._events = FolderEvents(reactor, options.folder, self._closed)
+        self._events = FolderEvents(reactor, options.folder, self.closed)
 
     def run(self) -> Deferred[None]:
         """Begin; fires at the end."""
         if not self._stopping:
-            self._out.line(printable(f"watching {self._options.folder}, to {self._options.to}"))
+            self._say(printable(f"watching {self._options.folder}, to {self._options.to}"))
             self._events.start()
             self._watcher.start()
         return self._ended
@@ -127,31 +145,33 @@ class _Watching:
     def _exists(self, path: str) -> bool:
         return self._folder.status(path) is not None
 
-    def _closed(self, name: str) -> None:
+    def closed(self, name: str) -> None:
+        """Note that a writer has closed a file, or that one was moved here."""
         self._folder.closed(name)
         self._watcher.look_soon()
 
     def send(self, path: str, name: str) -> Deferred[Receipt]:
         """See `ISender`."""
-        return upload(
+        arguments = Upload(
             path,
             self._options.to,
-            reactor=self.reactor,
             token=self._options.token,
             name=name,
             sha256=True,
             retry=0.0,
             state=self._uploads,
             progress=functools.partial(self._report.progress, name),
+            system=self._system,
         )
+        return start_upload(arguments, self.reactor)
 
     def recorded(self, path: str) -> None:
         """See `ISender`."""
-        self._uploads.done(os.path.realpath(path))
+        self._uploads.done(self._files.real_path(path))
 
     def _write(self, status: WatchStatus) -> None:
         with contextlib.suppress(OSError):  # those who read it see that it is old
-            write_status(self._options.state, status)
+            write_status(self._options.state, status, self._files)
 
 
 def _after(options: WatchOptions) -> IAfter:
@@ -160,6 +180,12 @@ def _after(options: WatchOptions) -> IAfter:
     return Delete() if options.delete else Keep()
 
 
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(files: ClientFiles, path: str) -> str:
+    digest = hashlib.sha256()
+    descriptor = files.open(path, os.O_RDONLY)
+    try:
+        while chunk := files.read(descriptor, CHUNK):
+            digest.update(chunk)
+    finally:
+        files.close(descriptor)
+    return digest.hexdigest()

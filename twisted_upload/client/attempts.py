@@ -4,11 +4,10 @@ Attempts: when to try again, and what a caller is told of it.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from twisted_upload.client.system import SYSTEM
 from twisted_upload.errors import UploadError
 
 __all__ = ["Attempt", "Attempts", "OnAttempt"]
@@ -56,8 +55,8 @@ class Attempts:
         patience: float | None,
         on_attempt: OnAttempt | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = SYSTEM.monotonic,
+        chance: Callable[[], float] = SYSTEM.chance,
     ) -> None:
         self.number = 0
         self._patience = DEFAULT_PATIENCE if patience is None else patience

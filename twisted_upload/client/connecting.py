@@ -5,13 +5,12 @@ Connecting: looks up a name, tries its addresses, and shakes hands.
 from __future__ import annotations
 
 import os
-import queue
 import socket
-import threading
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from twisted_upload.client.conversation import Connect, ConnectionBroken
+from twisted_upload.client.sockets import Address
 from twisted_upload.client.streams import Stream
 from twisted_upload.client.targets import Target
 from twisted_upload.client.waiting import READ, WRITE, Waiter
@@ -26,8 +25,6 @@ NEXT_AFTER = 0.3
 """Seconds after which the next address of a name is tried too: RFC 8305, section 5."""
 
 _LOOK = 0.05  # seconds between two looks at whether a lookup was stopped
-
-_Address: TypeAlias = tuple[int, Any]
 
 
 def connect(command: Connect, waiter: Waiter) -> tuple[Stream, str]:
@@ -49,7 +46,7 @@ class _Attempt:
         self._waiter = waiter
         limits = [limit for limit in (command.timeout, command.target.timeout) if limit]
         self._limit = min(limits, default=0.0)
-        self._deadline = waiter.clock() + self._limit if limits else None
+        self._deadline = waiter.system.monotonic() + self._limit if limits else None
         self._open: dict[int, socket.socket] = {}
         self._error: OSError | None = None
 
@@ -71,13 +68,13 @@ class _Attempt:
         """:raises UploadTimedOut: nothing is left."""
         if self._deadline is None:
             return None
-        left = self._deadline - self._waiter.clock()
+        left = self._deadline - self._waiter.system.monotonic()
         if left <= 0:
             what = "TLS connection" if self._target.is_tls else "connection"
             raise UploadTimedOut(f"no {what} within {format_duration(self._limit)}")
         return left
 
-    def _try_all(self, addresses: list[_Address]) -> socket.socket:
+    def _try_all(self, addresses: list[Address]) -> socket.socket:
         waiting = [*addresses]
         while waiting or self._open:
             if waiting:
@@ -104,7 +101,7 @@ class _Attempt:
 
     def _begin(self, family: int, address: Any) -> None:
         try:
-            connection = socket.socket(family, socket.SOCK_STREAM)
+            connection = self._waiter.system.sockets.stream(family)
         except OSError as error:
             self._error = error
             return
@@ -149,41 +146,38 @@ class _Attempt:
         return stream
 
 
-def _addresses(target: Target, left: Callable[[], float | None], waiter: Waiter) -> list[_Address]:
+def _addresses(target: Target, left: Callable[[], float | None], waiter: Waiter) -> list[Address]:
+    system = waiter.system
     if target.scheme == "unix":
-        family = getattr(socket, "AF_UNIX", None)
+        family = system.sockets.unix_family
         if family is None:
             raise CouldNotConnect("this system has no unix sockets")
         return [(family, target.path)]
     try:
-        return _look_up(target, socket.AI_NUMERICHOST)
+        return system.sockets.look_up(target.host, target.port, is_address=True)
     except OSError:
         pass  # it is a name
     # In a thread, because nothing can interrupt a lookup.
-    found: queue.SimpleQueue[list[_Address] | Exception] = queue.SimpleQueue()
+    found: list[list[Address] | Exception] = []
+    done = system.event()
 
     def run() -> None:
         try:
-            found.put(_look_up(target))
+            found.append(system.sockets.look_up(target.host, target.port))
         except Exception as error:
-            found.put(error)
+            found.append(error)
+        done.set()
 
-    threading.Thread(target=run, name="lookup", daemon=True).start()
+    system.start(run, "lookup")
     while True:
         waiter.check()
-        try:
-            result = found.get(timeout=min(_LOOK, left() or _LOOK))
-        except queue.Empty:
-            continue
-        if isinstance(result, list):
-            return result
-        reason = getattr(result, "strerror", None) or str(result)
-        raise CouldNotConnect(f"cannot look up {target.host}: {reason}") from result
-
-
-def _look_up(target: Target, flags: int = 0) -> list[_Address]:
-    found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM, flags=flags)
-    return [(family, address) for family, _, _, _, address in found]
+        if done.wait(min(_LOOK, left() or _LOOK)):
+            break
+    result = found[0]
+    if isinstance(result, list):
+        return result
+    reason = getattr(result, "strerror", None) or str(result)
+    raise CouldNotConnect(f"cannot look up {target.host}: {reason}") from result
 
 
 def _peer_name(connection: socket.socket) -> str:

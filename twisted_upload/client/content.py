@@ -10,12 +10,13 @@ import contextlib
 import errno
 import io
 import os
-import select
 import stat
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
+from twisted_upload.client.files import ClientFiles, OpenFile
 from twisted_upload.client.sized import SizedSource
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.errors import SourceChanged, SourceFailed
 
 __all__ = [
@@ -51,6 +52,7 @@ class Content:
     :ivar status: the same; `None` if it is not a regular file.
     :ivar waits: the same.
     :ivar path: the absolute path of a regular file that was opened here.
+    :ivar system: what is asked of the kernel.
     """
 
     def __init__(
@@ -62,7 +64,9 @@ class Content:
         status: os.stat_result | None = None,
         waits: bool = False,
         path: str | None = None,
+        system: ClientSystem = SYSTEM,
     ) -> None:
+        self.system = system
         self.file = file
         self.total = total
         self.status = status
@@ -77,8 +81,7 @@ class Content:
         The file descriptor of a regular file that was opened here and is sent from its
         beginning.
         """
-        regular = self._ours and not self.waits and isinstance(self.file, io.FileIO)
-        return self.file.fileno() if regular else None
+        return None if self.path is None else self.file.fileno()
 
     @property
     def again(self) -> bool:
@@ -103,9 +106,9 @@ class Content:
         :raises SourceFailed: it cannot be read.
         """
         with reading():
-            descriptor = self.descriptor
-            if descriptor is not None and hasattr(os, "pread"):
-                return os.pread(descriptor, size, offset)
+            descriptor, files = self.descriptor, self.system.files
+            if descriptor is not None and files.can_read_at:
+                return files.read_at(descriptor, size, offset)
             self.file.seek(self._start + offset)
             return self.file.read(size) or b""
 
@@ -119,9 +122,9 @@ class Content:
         read = getattr(file, "read1", file.read)
         with reading():
             chunk = read(size)
-            while not chunk and not is_blocking(file):
+            while not chunk and not is_blocking(file, self.system.files):
                 # In a non-blocking file, no data yet looks like the end.
-                select.select([file], [], [])
+                self.system.files.wait_for(file)
                 chunk = read(size)
                 if chunk is not None:
                     break
@@ -142,7 +145,7 @@ class Content:
             changed = sent != self.total
         else:
             with reading():
-                now = os.fstat(self.file.fileno())
+                now = self.system.files.status(self.file.fileno())
             changed = (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns)
             changed = changed or (sent != self.total and getattr(status, "st_blocks", 1) > 0)
         if changed:
@@ -163,87 +166,98 @@ def reading() -> Iterator[None]:
         raise SourceFailed(f"cannot read the source: {_reason(error)}") from error
 
 
-def is_blocking(file: Any) -> bool:
+def is_blocking(file: Any, files: ClientFiles) -> bool:
     """Return whether reading a file waits for data; true if that is not known."""
     try:
-        return os.get_blocking(file.fileno())
+        return files.is_blocking(file.fileno())
     except (OSError, AttributeError, ValueError):
         return True
 
 
-def open_content(source: AnySource) -> Content:
+def open_content(source: AnySource, system: ClientSystem = SYSTEM) -> Content:
     """
     Prepare a source to be sent.
 
     A file object that was not opened here is never closed here, and is read from its
     current position.
 
+    :param system: what is asked of the kernel.
     :raises SourceFailed: it cannot be opened or read.
     :raises TypeError: it is not something that can be sent.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         data = io.BytesIO(source)
-        return Content(data, len(data.getbuffer()), ours=True)
+        return Content(data, len(data.getbuffer()), ours=True, system=system)
     if isinstance(source, str | os.PathLike):
-        return _open_path(os.fspath(source))
+        return _open_path(os.fspath(source), system)
     if not callable(getattr(source, "read", None)):
         raise TypeError(f"cannot send {type(source).__name__!r}: not a path, bytes or binary file")
     if isinstance(source, SizedSource):
         left = source.size - source.tell()
-        return Content(cast(BinaryIO, source), left, ours=False, waits=True)
+        return Content(cast(BinaryIO, source), left, ours=False, waits=True, system=system)
     if isinstance(source, io.TextIOBase):
         raise TypeError("cannot send a text file: open it in binary mode")
     if isinstance(source, io.BytesIO):
-        return Content(source, len(source.getbuffer()) - source.tell(), ours=False)
+        left = len(source.getbuffer()) - source.tell()
+        return Content(source, left, ours=False, system=system)
     try:
-        status = os.fstat(source.fileno())
+        status = system.files.status(source.fileno())
         if stat.S_ISREG(status.st_mode):
             total = max(0, status.st_size - source.tell())
-            return Content(source, total, ours=False, status=status)
+            return Content(source, total, ours=False, status=status, system=system)
     except (OSError, AttributeError):
         pass  # not a real file
     except ValueError as error:  # closed
         raise SourceFailed(f"cannot read the source: {error}") from error
-    return Content(source, None, ours=False, waits=True)
+    return Content(source, None, ours=False, waits=True, system=system)
 
 
-def _open_path(path: str) -> Content:
+# Does not wait, even if the path has become a named pipe meanwhile.
+_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+
+
+def _open_path(path: str, system: ClientSystem) -> Content:
+    files = system.files
     try:
-        status = os.stat(path)
+        status = files.status_of(path, follow=True)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, "it is a directory")
-        if stat.S_ISREG(status.st_mode):
-            file = open(path, "rb", buffering=0, opener=_open_nonblocking)  # noqa: SIM115 - see close
-            status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            pipe = cast(BinaryIO, _NamedPipe(path, files))
+            return Content(pipe, None, ours=True, waits=True, system=system)
+        file = OpenFile(files, files.open(path, _OPEN))
+        try:
+            status = files.status(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                file.close()
                 raise OSError(errno.ESTALE, "it was replaced while it was being opened")
             return Content(
-                file, status.st_size, ours=True, status=status, path=os.path.realpath(path)
+                cast(BinaryIO, file),
+                status.st_size,
+                ours=True,
+                status=status,
+                path=files.real_path(path),
+                system=system,
             )
-        return Content(cast(BinaryIO, _NamedPipe(path)), None, ours=True, waits=True)
+        except BaseException:
+            file.close()
+            raise
     except (OSError, ValueError) as error:
         raise SourceFailed(f"cannot read {path}: {_reason(error)}") from error
-
-
-def _open_nonblocking(path: str, flags: int) -> int:
-    """Open without blocking, even if the path has become a named pipe meanwhile."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 class _NamedPipe(io.RawIOBase):
     """A named pipe: opening it may wait for a writer, so the first read opens it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, files: ClientFiles) -> None:
         self._path = path
-        self._pipe: Any = None
+        self._files = files
+        self._pipe: OpenFile | None = None
 
     def read(self, size: int = -1) -> bytes | None:
         """Wait for some bytes; none at the end."""
         if self._pipe is None:
-            self._pipe = open(self._path, "rb", buffering=0)  # noqa: SIM115
-        read: bytes | None = self._pipe.read(size)
-        return read
+            self._pipe = OpenFile(self._files, self._files.open(self._path, os.O_RDONLY))
+        return self._pipe.read(size)
 
     def close(self) -> None:
         """Close it if it was ever opened."""

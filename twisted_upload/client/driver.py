@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -32,6 +31,7 @@ from twisted_upload.client.conversation import (
 from twisted_upload.client.hasher import Hasher
 from twisted_upload.client.rate_limit import RateLimit
 from twisted_upload.client.streams import Stream
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.client.waiting import READ, WRITE, Stop, Waiter
 from twisted_upload.core.text import format_duration
 from twisted_upload.errors import AnswerTimedOut, SourceChanged, UploadError, UploadTimedOut
@@ -58,21 +58,21 @@ class Driver:
 
     :param stop: ends it from another thread.
     :param limit: how fast it may send.
-    :param clock: returns seconds.
+    :param system: what is asked of the kernel.
     """
 
     def __init__(
         self,
         stop: Stop | None = None,
         limit: RateLimit | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        system: ClientSystem = SYSTEM,
     ) -> None:
-        self._waiter = Waiter(stop, clock)
+        self._system = system
+        self._waiter = Waiter(stop, system)
         self._limit = limit
-        self._clock = clock
         self._stream: Stream | None = None
         self._hasher: Hasher | None = None
-        self._in_kernel = hasattr(os, "sendfile")
+        self._in_kernel = system.sockets.sends_files
         self._reported_at = -1.0
 
     def run(self, conversation: Conversation[T]) -> T:
@@ -235,10 +235,10 @@ class Driver:
 
         :raises NotImplementedError: it does not do that for this file.
         """
-        stream = self._open
+        stream, send_file = self._open, self._system.sockets.send_file
         while True:
             try:
-                moved = os.sendfile(stream.socket.fileno(), descriptor, offset, size)
+                moved = send_file(stream.socket.fileno(), descriptor, offset, size)
             except BlockingIOError:
                 if self._is_answered(stream, timeout):
                     return 0
@@ -252,7 +252,7 @@ class Driver:
                 return moved
 
     def _report(self, command: SendFrom, offset: int, *, last: bool) -> None:
-        now = self._clock()
+        now = self._system.monotonic()
         if last or now - self._reported_at >= REPORT_INTERVAL:
             self._reported_at = now
             command.moved(offset)

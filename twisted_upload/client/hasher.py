@@ -8,13 +8,13 @@ seen is read at the end: what a former process has sent, for example.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
-import threading
 from collections.abc import Callable
 
 from twisted_upload.client.content import CHUNK, Content
 from twisted_upload.client.digest import Digest
+from twisted_upload.client.system import IThread
 from twisted_upload.errors import SourceFailed
 
 __all__ = ["Hasher"]
@@ -78,7 +78,7 @@ class Hasher:
 
 
 def _can_follow(content: Content) -> bool:
-    return content.descriptor is not None and hasattr(os, "pread")
+    return content.descriptor is not None and content.system.files.can_read_at
 
 
 class _Follower:
@@ -90,14 +90,10 @@ class _Follower:
         self._position = 0
         self._sent = 0
         self._ending = False
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = threading.Thread(
-            target=self._run, name="digest", daemon=True
-        )
-        try:
-            self._thread.start()
-        except RuntimeError:  # out of threads
-            self._thread = None
+        self._changed = content.system.condition()
+        self._thread: IThread | None = None
+        with contextlib.suppress(RuntimeError):  # out of threads
+            self._thread = content.system.start(self._run, "digest")
 
     def follow(self, offset: int) -> None:
         # A step for each MiB is enough, and spares the thread being woken for each chunk.

@@ -7,7 +7,6 @@ resets its connection.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -46,14 +45,14 @@ class ThreadedUpload:
         self._on_attempt = upload.on_attempt
         self._reported: tuple[int, int | None] | None = None
         self._failure: BaseException | None = None
-        self._lock = threading.Lock()
+        self._lock = upload.system.mutex()
         progress: Progress | None = None if upload.progress is None else self._moved
         self._upload = replace(
             upload,
             progress=progress,
             on_attempt=None if upload.on_attempt is None else self._attempted,
         )
-        self._stop = Stop()
+        self._stop = Stop(upload.system)
 
     def start(self) -> None:
         """
@@ -62,7 +61,7 @@ class ThreadedUpload:
         :raises OSError: out of threads.
         """
         try:
-            threading.Thread(target=self._run, name="upload", daemon=True).start()
+            self._upload.system.start(self._run, "upload")
         except RuntimeError as error:
             self._stop.close()
             raise OSError("cannot start another thread") from error

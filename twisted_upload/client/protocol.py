@@ -11,7 +11,6 @@ half-close, which ``SO_LINGER`` does not affect.
 from __future__ import annotations
 
 import socket
-import time
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -32,6 +31,7 @@ from twisted_upload.client.outcome import TLS_HINT_UP_TO, Ending, answer_in, che
 from twisted_upload.client.sendfile import FROM, SendFile, can_send_in_kernel
 from twisted_upload.client.sending import Progress
 from twisted_upload.client.source import SendingStopped, Source
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.core.answers import (
     LONGEST_ANSWER,
     StoredAnswer,
@@ -82,7 +82,9 @@ class SendProtocol(Protocol):
         sha256: bool,
         stall_timeout: float,
         answer_timeout: float,
+        system: ClientSystem = SYSTEM,
     ) -> None:
+        self._system = system
         self.outcome: Deferred[Receipt] = Deferred(self._cancel)
         self._source = source
         self._clock: IReactorTime = reactor
@@ -106,7 +108,7 @@ class SendProtocol(Protocol):
     def connectionMade(self) -> None:
         """Send the file, then half-close."""
         self._peer = peer_name(self.transport.getPeer())
-        self._arrived = time.time()
+        self._arrived = self._system.now()
         transport = self.transport
         half_closes = ITCPTransport.providedBy(transport)
         if ISSLTransport.providedBy(transport) or not half_closes:
@@ -130,7 +132,7 @@ class SendProtocol(Protocol):
         source, transport = self._source, self.transport
         large = source.descriptor is not None and (source.total or 0) >= FROM
         is_socket: bool = IReadWriteDescriptor.providedBy(transport)  # and not TLS
-        if not large or self._with_sha256 or not is_socket or not can_send_in_kernel():
+        if not large or self._with_sha256 or not is_socket or not can_send_in_kernel(self._system):
             return source.send_to(transport, self._chunk_passed)
         assert source.descriptor is not None
         try:
@@ -140,6 +142,7 @@ class SendProtocol(Protocol):
                 transport.fileno(),
                 self._reactor,
                 self._bytes_sent,
+                system=self._system,
             )
             sending = in_kernel.start()
         except (OSError, RuntimeError):  # out of file descriptors or threads
@@ -239,7 +242,8 @@ class SendProtocol(Protocol):
         answer = answer_in(ending, self._expected)
         self._check(answer)
         told = answer.sha256 or (self._hash.hexdigest() if self._with_sha256 else None)
-        return Receipt(answer.name, self._sent, told, self._peer, self._arrived, time.time())
+        now = self._system.now()
+        return Receipt(answer.name, self._sent, told, self._peer, self._arrived, now)
 
     def _check(self, confirmed: StoredAnswer) -> None:
         check_size(confirmed, self._sent)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
+
+from twisted_upload.client.system import SYSTEM, ClientSystem
 
 __all__ = ["RateLimit"]
 
@@ -17,21 +17,24 @@ class RateLimit:
     Lets bytes pass at a rate; several threads share it.
 
     :param rate: bytes per second.
-    :param clock: returns seconds.
+    :param clock: returns seconds; that of the system unless given.
     :param sleep: waits for so many seconds.
+    :param system: what is asked of the kernel.
     """
 
     def __init__(
         self,
         rate: int,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], object] | None = None,
+        *,
+        system: ClientSystem = SYSTEM,
     ) -> None:
         self._rate = rate
-        self._clock = clock
-        self._sleep = sleep
-        self._lock = threading.Lock()
-        self._free_from = clock()
+        self._clock = clock or system.monotonic
+        self._sleep = sleep or system.pause
+        self._lock = system.mutex()
+        self._free_from = self._clock()
 
     @property
     def piece(self) -> int:

@@ -5,7 +5,6 @@ An upload by the raw protocol, as a conversation.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from twisted_upload.client.conversation import (
 )
 from twisted_upload.client.digest import Digest
 from twisted_upload.client.outcome import TLS_HINT_UP_TO, Ending, answer_in, check_size
+from twisted_upload.client.system import SYSTEM
 from twisted_upload.client.targets import Target
 from twisted_upload.core.answers import LONGEST_ANSWER, SUCCESS, StoredAnswer, quoted
 from twisted_upload.errors import (
@@ -68,7 +68,7 @@ class RawUpload:
     stall_timeout: float = 60.0
     answer_timeout: float = 300.0
     progress: Callable[[int, int | None], object] = lambda sent, total: None
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = SYSTEM.now
 
 
 def raw_upload(job: RawUpload) -> Conversation[Receipt]:

@@ -14,12 +14,12 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Mapping
 
 from twisted_upload.client.content import Content
 from twisted_upload.client.file_lock import lock_file
+from twisted_upload.client.files import ClientFiles, read_file, write_all
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.client.targets import Target
 from twisted_upload.receipt import Metadata
 
@@ -28,6 +28,7 @@ __all__ = ["ResumeState", "SavedUpload", "default_folder"]
 KEPT_FOR = 8 * 24 * 3600
 """Seconds after which an upload is forgotten: servers remember them for less."""
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _VERSION = 1
 _LONGEST = 16 * 1024
 _MOST = 10_000
@@ -54,17 +55,20 @@ class ResumeState:
 
     :param folder: where; that of the user if it is not given.  It is created for this user
         alone.
-    :param now: returns seconds since the epoch.
+    :param now: returns seconds since the epoch; the system's time unless given.
+    :param system: what is asked of the kernel.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str] | None = None,
         *,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
+        system: ClientSystem = SYSTEM,
     ) -> None:
+        self.files = system.files
         self._folder = default_folder() if folder is None else os.fspath(folder)
-        self._now = now
+        self._now = now or system.now
         self._cleaned = False
 
     def remember(self, content: Content, target: Target, metadata: Metadata) -> SavedUpload | None:
@@ -85,17 +89,17 @@ class ResumeState:
         ]
         key = hashlib.sha256(repr(identity).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            self.files.make_folders(self._folder, 0o700)
             self._clean()
             path = os.path.join(self._folder, key)
-            lock = lock_file(f"{path}.lock")
+            lock = lock_file(f"{path}.lock", self.files)
         except OSError:
             return None
         return None if lock is None else self.saved(f"{path}.json", lock)
 
     def saved(self, file: str, lock: Callable[[], None]) -> SavedUpload:
         """Return what is remembered in a file."""
-        return SavedUpload(file, lock)
+        return SavedUpload(file, lock, self.files)
 
     def _clean(self) -> None:
         """Remove what is too old."""
@@ -103,11 +107,11 @@ class ResumeState:
             return
         self._cleaned = True
         oldest = self._now() - KEPT_FOR
-        with os.scandir(self._folder) as entries:
-            for _, entry in zip(range(_MOST), entries, strict=False):
-                with contextlib.suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                        os.unlink(entry.path)
+        for name in self.files.names(self._folder)[:_MOST]:
+            path = os.path.join(self._folder, name)
+            with contextlib.suppress(OSError):
+                if self.files.status_of(path).st_mtime < oldest:
+                    self.files.remove(path)
 
 
 class SavedUpload:
@@ -115,21 +119,20 @@ class SavedUpload:
     One upload (`twisted_upload.client.http.job.ISavedUpload`).
 
     :param lock: releases it for other processes.
+    :param files: the system calls.
     :ivar file: in which it is remembered.
     :ivar path: of the URL of the upload; `None` if there is none.
     :ivar finishing: whether all of it may have been sent.
     """
 
-    def __init__(self, file: str, lock: Callable[[], None]) -> None:
+    def __init__(self, file: str, lock: Callable[[], None], files: ClientFiles) -> None:
         self.file = file
+        self.files = files
         self._lock = lock
         self.path: str | None = None
         self.finishing = False
-        with (
-            contextlib.suppress(OSError, ValueError, RecursionError),
-            open(file, encoding="utf-8") as saved,
-        ):
-            self._load(json.loads(saved.read(_LONGEST)))
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            self._load(json.loads(read_file(files, file, _LONGEST)))
 
     def _load(self, value: object) -> None:
         if not isinstance(value, dict) or value.get("version") != _VERSION:
@@ -153,7 +156,7 @@ class SavedUpload:
         """Forget it: it has ended."""
         self.path, self.finishing = None, False
         with contextlib.suppress(OSError):
-            os.unlink(self.file)
+            self.files.remove(self.file)
 
     def close(self) -> None:
         """Let another process use it."""
@@ -170,14 +173,17 @@ class SavedUpload:
         :raises OSError: it cannot be written.
         """
         value = {"version": _VERSION, "path": self.path, "finishing": self.finishing}
+        files = self.files
+        temporary = f"{self.file}.{files.random(8).hex()}.new"
         # It is created for this user alone.
-        descriptor, temporary = tempfile.mkstemp(".new", dir=os.path.dirname(self.file))
+        descriptor = files.open(temporary, _NEW)
         try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump(value, file)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(temporary, self.file)
+            try:
+                write_all(files, descriptor, json.dumps(value).encode())
+                files.fsync(descriptor)
+            finally:
+                files.close(descriptor)
+            files.replace(temporary, self.file)
         except BaseException:
-            os.unlink(temporary)
+            files.remove(temporary)
             raise

@@ -12,16 +12,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import select
-import threading
-import time
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
+from twisted_upload.client.sockets import READ, WRITE
 from twisted_upload.client.source import SendingStopped
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.errors import SourceFailed
 
 __all__ = ["FROM", "SendFile", "can_send_in_kernel", "sha256_of"]
@@ -39,9 +38,9 @@ _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _SOCKET_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT, errno.ECONNABORTED)
 
 
-def can_send_in_kernel() -> bool:
+def can_send_in_kernel(system: ClientSystem = SYSTEM) -> bool:
     """Return whether this system has the calls that `SendFile` needs; some lack pipe2(2)."""
-    return hasattr(os, "sendfile") and hasattr(os, "pipe2")
+    return system.sockets.sends_files and system.files.has_pipes
 
 
 class SendFile:
@@ -56,6 +55,7 @@ class SendFile:
     :param socket: file descriptor of the socket.
     :param reactor: in whose thread results are reported.
     :param moved: called there with the number of bytes sent since the last call.
+    :param system: what is asked of the kernel.
     :raises OSError: out of file descriptors.
     """
 
@@ -66,7 +66,11 @@ class SendFile:
         socket: int,
         reactor: IReactorFromThreads,
         moved: Callable[[int], None],
+        *,
+        system: ClientSystem = SYSTEM,
     ) -> None:
+        self._system = system
+        self._files = system.files
         self._reactor = reactor
         self._moved = moved
         self._offset = 0
@@ -78,8 +82,8 @@ class SendFile:
         self._descriptors: list[int] = []
         try:
             for descriptor in (file, socket):
-                self._descriptors.append(os.dup(descriptor))
-            self._descriptors += os.pipe2(os.O_CLOEXEC)
+                self._descriptors.append(self._files.duplicate(descriptor))
+            self._descriptors += self._files.pipe()
         except OSError:
             self._close()
             raise
@@ -93,7 +97,7 @@ class SendFile:
         :raises RuntimeError: out of threads.
         """
         try:
-            threading.Thread(target=self._run, name="sendfile", daemon=True).start()
+            self._system.start(self._run, "sendfile")
         except RuntimeError:
             self._stopping = True
             self._close()
@@ -104,7 +108,7 @@ class SendFile:
         """Stop sending, and release the socket as soon as the disk allows."""
         if not self._stopping:
             self._stopping = True
-            os.close(self._descriptors.pop())  # wakes the poll() of the thread
+            self._files.close(self._descriptors.pop())  # wakes the thread
 
     # In the thread
 
@@ -118,9 +122,7 @@ class SendFile:
 
     def _send(self) -> None:
         file, socket, woken = self._descriptors[:3]
-        poll = select.poll()
-        poll.register(socket, select.POLLOUT)
-        poll.register(woken, 0)
+        wanted = {socket: WRITE, woken: READ}
         move = self._in_kernel
         while not self._stopping:
             left = self._size - self._offset
@@ -129,7 +131,7 @@ class SendFile:
             try:
                 moved = move(file, socket, left)
             except BlockingIOError:
-                poll.poll()
+                self._system.sockets.wait(wanted, None)
                 continue
             except OSError as error:
                 if error.errno in _SOCKET_GONE:
@@ -146,15 +148,16 @@ class SendFile:
         raise SendingStopped
 
     def _in_kernel(self, file: int, socket: int, left: int) -> int:
-        return os.sendfile(socket, file, self._offset, min(left, AT_A_TIME))
+        size = min(left, AT_A_TIME)
+        return self._system.sockets.send_file(socket, file, self._offset, size)
 
     def _copy(self, file: int, socket: int, left: int) -> int:
-        data = os.pread(file, min(left, FROM), self._offset)
-        return os.write(socket, data) if data else 0
+        data = self._files.read_at(file, min(left, FROM), self._offset)
+        return self._files.write(socket, data) if data else 0
 
     def _report(self, moved: int) -> None:
         self._unreported += moved
-        now = time.monotonic()
+        now = self._system.monotonic()
         if now - self._reported_at >= REPORT_INTERVAL:
             self._reported_at = now
             unreported, self._unreported = self._unreported, 0
@@ -178,17 +181,24 @@ class SendFile:
 
     def _close(self) -> None:
         while self._descriptors:
-            os.close(self._descriptors.pop())
+            self._files.close(self._descriptors.pop())
 
 
-def sha256_of(file: int, offset: int, size: int, reactor: IReactorFromThreads) -> Deferred[str]:
+def sha256_of(
+    file: int,
+    offset: int,
+    size: int,
+    reactor: IReactorFromThreads,
+    system: ClientSystem = SYSTEM,
+) -> Deferred[str]:
     """
     Compute the SHA-256, in hexadecimal, of a part of a file, in a thread.
 
     :return: fails with `OSError` if the file cannot be read.
     """
     done: Deferred[str] = Deferred()
-    descriptor = os.dup(file)
+    files = system.files
+    descriptor = files.duplicate(file)
 
     def run() -> None:
         digest = hashlib.sha256()
@@ -196,7 +206,7 @@ def sha256_of(file: int, offset: int, size: int, reactor: IReactorFromThreads) -
         result: object
         try:
             while position < end:
-                data = os.pread(descriptor, min(FROM, end - position), position)
+                data = files.read_at(descriptor, min(FROM, end - position), position)
                 if not data:
                     break
                 digest.update(data)
@@ -205,12 +215,12 @@ def sha256_of(file: int, offset: int, size: int, reactor: IReactorFromThreads) -
         except BaseException:
             result = Failure()
         finally:
-            os.close(descriptor)
+            files.close(descriptor)
         reactor.callFromThread(done.callback, result)
 
     try:
-        threading.Thread(target=run, name="digest", daemon=True).start()
+        system.start(run, "digest")
     except RuntimeError as error:
-        os.close(descriptor)
+        files.close(descriptor)
         raise OSError(errno.EAGAIN, "cannot start another thread") from error
     return done

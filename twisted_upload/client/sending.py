@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from twisted_upload.client.attempts import Attempts, OnAttempt
 from twisted_upload.client.content import AnySource, Content, open_content
 from twisted_upload.client.rate_limit import RateLimit
 from twisted_upload.client.resume_state import ResumeState, SavedUpload
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.client.targets import Target, is_token, parse_target
 from twisted_upload.core.answers import SUCCESS
 from twisted_upload.core.metadata import checked_metadata, folder_of
@@ -35,6 +36,7 @@ class Upload:
     """
     The arguments of an upload; see `twisted_upload.sync.upload`.
 
+    :ivar system: what is asked of the kernel.
     :raises ValueError: one is invalid; the message is one line.
     """
 
@@ -55,6 +57,7 @@ class Upload:
     connect_timeout: float = 30.0
     stall_timeout: float = 60.0
     answer_timeout: float = 300.0
+    system: ClientSystem = field(default=SYSTEM, repr=False, compare=False)
 
     @property
     def where(self) -> Target:
@@ -86,14 +89,14 @@ class Upload:
         target = self.where
         if target.scheme == "endpoint":
             raise ValueError(f"{target} is an endpoint of Twisted, which only upload() knows")
-        content = open_content(self.source)
+        content = open_content(self.source, self.system)
         saved: SavedUpload | None = None
         try:
             if target.is_http:
                 conversation, saved = self._by_http(target, content)
             else:
                 conversation = self._raw(target, content)
-            return Driver(stop, self.limit).run(conversation)
+            return Driver(stop, self.limit, self.system).run(conversation)
         finally:
             content.close()
             if saved is not None:
@@ -107,12 +110,13 @@ class Upload:
         job = RawUpload(
             target,
             content,
-            Attempts(self.retry or 0.0, self.on_attempt),
+            self._attempts(self.retry or 0.0),
             self.answer,
             bool(self.sha256),
             self.connect_timeout,
             self.stall_timeout,
             self.answer_timeout,
+            now=self.system.now,
         )
         if self.progress is not None:
             job.progress = self.progress
@@ -129,11 +133,12 @@ class Upload:
         job = HTTPUpload(
             target,
             content,
-            Attempts(self.retry, self.on_attempt),
+            self._attempts(self.retry),
             metadata,
             target.token,
             self.sha256 is not False,
             Timeouts(self.connect_timeout, self.stall_timeout, self.answer_timeout),
+            now=self.system.now,
         )
         if self.progress is not None:
             job.progress = self.progress
@@ -141,6 +146,10 @@ class Upload:
         if saved is not None:
             job.saved = saved
         return http_upload(job), saved
+
+    def _attempts(self, patience: float | None) -> Attempts:
+        system = self.system
+        return Attempts(patience, self.on_attempt, clock=system.monotonic, chance=system.chance)
 
     @property
     def _name(self) -> str:

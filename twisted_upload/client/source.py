@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import io
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +13,7 @@ from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 
 from twisted_upload.client.content import CHANGED, CHUNK, AnySource, Content, open_content, reading
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.errors import SourceChanged, SourceFailed
 
 __all__ = ["SendingStopped", "Source", "open_source"]
@@ -55,7 +56,8 @@ class Source:
             reading failed, or with `SendingStopped` if the consumer is gone.
         """
         waits = self._content.waits
-        self._sender = _ThreadedSender(self._reactor) if waits else _Sender()
+        system = self._content.system
+        self._sender = _ThreadedSender(self._reactor, system) if waits else _Sender()
         sender: Any = self._sender
         # A file that is appended to may have no end; a generated file (/proc) claims size 0.
         file = _Readable(self._content, self.total or None)
@@ -128,17 +130,18 @@ class _ThreadedSender(_Sender):
     one.
     """
 
-    def __init__(self, reactor: IReactorFromThreads) -> None:
+    def __init__(self, reactor: IReactorFromThreads, system: ClientSystem) -> None:
         self._reactor = reactor
+        self._system = system
 
     def resumeProducing(self) -> None:
         """Have a thread read the next chunk."""
         if self.reading or self.deferred is None:
             return
         self.reading = True
-        # A daemon thread, because nothing can interrupt the read.
+        # Nobody waits for the thread, because nothing can interrupt the read.
         try:
-            threading.Thread(target=self._read, args=(self.file,), daemon=True).start()
+            self._system.start(functools.partial(self._read, self.file), "read")
         except RuntimeError:
             self._read_failed(SourceFailed("cannot read the source: cannot start another thread"))
 
@@ -165,11 +168,13 @@ class _ThreadedSender(_Sender):
             self.file = waiting
 
 
-def open_source(source: AnySource, reactor: IReactorFromThreads) -> Source:
+def open_source(
+    source: AnySource, reactor: IReactorFromThreads, system: ClientSystem = SYSTEM
+) -> Source:
     """
     Prepare a source to be sent; see `open_content`.
 
     :raises SourceFailed: it cannot be opened or read.
     :raises TypeError: it is not something that can be sent.
     """
-    return Source(open_content(source), reactor)
+    return Source(open_content(source, system), reactor)

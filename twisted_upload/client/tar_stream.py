@@ -12,13 +12,13 @@ import errno
 import os
 import stat
 import tarfile
-import threading
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from twisted_upload.client.sized import SizedSource
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.errors import SourceChanged, SourceFailed
 
 __all__ = ["Member", "TarStream"]
@@ -85,10 +85,14 @@ class TarStream(SizedSource):
 
     Reading raises `SourceChanged` if a file is not as it was found, and `SourceFailed` if
     it cannot be read; the text names the file.
+
+    :param system: what is asked of the kernel.
     """
 
-    def __init__(self, members: Iterable[Member] | _Plan) -> None:
+    def __init__(self, members: Iterable[Member] | _Plan, *, system: ClientSystem = SYSTEM) -> None:
         super().__init__()
+        self._system = system
+        self._files = system.files
         self._plan = members if isinstance(members, _Plan) else _Plan([*members])
         self.size = self._plan.size
         self._position = 0
@@ -97,11 +101,11 @@ class TarStream(SizedSource):
         self._file: int | None = None
         # A thread may still be reading when it is closed: a file descriptor that is closed
         # then could already be another file's.
-        self._lock = threading.Lock()
+        self._lock = system.mutex()
 
     def again(self) -> TarStream:
         """Return the same archive, read independently of this one from its beginning."""
-        return TarStream(self._plan)
+        return TarStream(self._plan, system=self._system)
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer with the next bytes; return how many, fewer only at the end."""
@@ -162,10 +166,10 @@ class TarStream(SizedSource):
     def _read_file(self, view: memoryview, member: Member, offset: int) -> int:
         try:
             if self._file is None:
-                self._file = os.open(member.path, _READ)
+                self._file = self._files.open(member.path, _READ)
                 self._check(member)
-                os.lseek(self._file, offset, os.SEEK_SET)
-            chunk = os.read(self._file, min(len(view), member.size - offset))
+                self._files.seek(self._file, offset)
+            chunk = self._files.read(self._file, min(len(view), member.size - offset))
             if not chunk:
                 raise SourceChanged(f"{member.path} changed while it was being sent")
             if offset + len(chunk) == member.size:
@@ -180,7 +184,7 @@ class TarStream(SizedSource):
 
     def _check(self, member: Member) -> None:
         assert self._file is not None
-        now, then = os.fstat(self._file), member.status
+        now, then = self._files.status(self._file), member.status
         if (now.st_size, now.st_mtime_ns, now.st_ino, now.st_dev) != (
             then.st_size, then.st_mtime_ns, then.st_ino, then.st_dev,
         ):  # fmt: skip
@@ -190,7 +194,7 @@ class TarStream(SizedSource):
         self._index = -1
         if self._file is not None:
             descriptor, self._file = self._file, None
-            os.close(descriptor)
+            self._files.close(descriptor)
 
 
 def _whole_blocks(size: int) -> int:

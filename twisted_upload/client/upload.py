@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -23,6 +22,7 @@ from twisted_upload.client.resume_state import ResumeState
 from twisted_upload.client.sendfile import sha256_of
 from twisted_upload.client.sending import Progress, Upload
 from twisted_upload.client.source import Source, open_source
+from twisted_upload.client.system import ClientSystem
 from twisted_upload.client.targets import Target
 from twisted_upload.core.answers import SUCCESS
 from twisted_upload.core.text import format_duration
@@ -36,7 +36,7 @@ from twisted_upload.errors import (
 from twisted_upload.interfaces import Receipt
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint
 
-__all__ = ["upload"]
+__all__ = ["start_upload", "upload"]
 
 
 def upload(
@@ -124,52 +124,47 @@ def upload(
     if reactor is None:
         from twisted.internet import reactor  # noqa: PLC0415 - only the caller's default
 
-    if isinstance(endpoint, str | Target):
-        arguments = Upload(
-            source,
-            endpoint,
-            token=token,
-            label=label,
-            name=name,
-            content_type=content_type,
-            cacert=cacert,
-            answer=answer,
-            sha256=sha256,
-            retry=retry,
-            state=state,
-            limit=limit,
-            progress=progress,
-            on_attempt=on_attempt,
-            connect_timeout=connect_timeout,
-            stall_timeout=stall_timeout,
-            answer_timeout=answer_timeout,
-        )
-        try:
-            target = arguments.where
-            if target.is_http or retry or limit is not None:
-                return in_thread(arguments, reactor)
-            endpoint = target_endpoint(reactor, target)
-        except (OSError, ValueError) as error:
-            return fail(error)
-    elif retry or limit is not None or token is not None or cacert is not None:
+    is_object = not isinstance(endpoint, str | Target)
+    if is_object and (retry or limit is not None or token is not None or cacert is not None):
         return fail(ValueError("an endpoint object takes no retry, limit, token or cacert"))
-    return Deferred.fromCoroutine(
-        _upload(
-            source,
-            endpoint,
-            reactor,
-            connect_timeout,
-            lambda ready: SendProtocol(
-                ready,
-                reactor,
-                progress=progress,
-                answer=answer,
-                sha256=bool(sha256),
-                stall_timeout=stall_timeout,
-                answer_timeout=answer_timeout,
-            ),
-        )
+    arguments = Upload(
+        source,
+        endpoint if isinstance(endpoint, str | Target) else Target("an endpoint", "endpoint"),
+        token=token,
+        label=label,
+        name=name,
+        content_type=content_type,
+        cacert=cacert,
+        answer=answer,
+        sha256=sha256,
+        retry=retry,
+        state=state,
+        limit=limit,
+        progress=progress,
+        on_attempt=on_attempt,
+        connect_timeout=connect_timeout,
+        stall_timeout=stall_timeout,
+        answer_timeout=answer_timeout,
     )
+    if isinstance(endpoint, str | Target):
+        return start_upload(arguments, reactor)
+    return Deferred.fromCoroutine(_upload(arguments, endpoint, reactor))
+
+
+def start_upload(arguments: Upload, reactor: Any) -> Deferred[Receipt]:
+    """
+    Carry out an upload; see `upload`.
+
+    :param arguments: those of `upload`, and what is asked of the kernel.
+    """
+    try:
+        target = arguments.where
+        if target.is_http or arguments.retry or arguments.limit is not None:
+            return in_thread(arguments, reactor)
+        endpoint = target_endpoint(reactor, target)
+    except (OSError, ValueError) as error:
+        return fail(error)
+    return Deferred.fromCoroutine(_upload(arguments, endpoint, reactor))
 
 
 def in_thread(arguments: Upload, reactor: Any) -> Deferred[Receipt]:
@@ -197,30 +192,34 @@ def in_thread(arguments: Upload, reactor: Any) -> Deferred[Receipt]:
     return outcome
 
 
-async def _upload(
-    source: AnySource,
-    endpoint: IStreamClientEndpoint,
-    reactor: Any,
-    connect_timeout: float,
-    protocol: Callable[[Source], SendProtocol],
-) -> Receipt:
-    ready = open_source(source, reactor)
+async def _upload(arguments: Upload, endpoint: IStreamClientEndpoint, reactor: Any) -> Receipt:
+    system = arguments.system
+    ready = open_source(arguments.source, reactor, system)
     try:
-        sending = protocol(ready)
-        await _connect(endpoint, sending, reactor, connect_timeout)
+        sending = SendProtocol(
+            ready,
+            reactor,
+            progress=arguments.progress,
+            answer=arguments.answer,
+            sha256=bool(arguments.sha256),
+            stall_timeout=arguments.stall_timeout,
+            answer_timeout=arguments.answer_timeout,
+            system=system,
+        )
+        await _connect(endpoint, sending, reactor, arguments.connect_timeout)
         # A reactor that stops closes its connections in an orderly way: the
         # server would take half a file for a whole one.
         trigger = reactor.addSystemEventTrigger("before", "shutdown", sending.stop)
         try:
             receipt = await sending.outcome
-            return await _checked(receipt, ready, reactor) if sending.unchecked else receipt
+            return await _checked(receipt, ready, reactor, system) if sending.unchecked else receipt
         finally:
             reactor.removeSystemEventTrigger(trigger)
     finally:
         ready.close()
 
 
-async def _checked(receipt: Receipt, source: Source, reactor: Any) -> Receipt:
+async def _checked(receipt: Receipt, source: Source, reactor: Any, system: ClientSystem) -> Receipt:
     """
     Compare a server's receipt with the file, whose bytes did not pass through this
     process.
@@ -229,7 +228,7 @@ async def _checked(receipt: Receipt, source: Source, reactor: Any) -> Receipt:
     """
     assert source.descriptor is not None
     try:
-        found = await sha256_of(source.descriptor, 0, receipt.size, reactor)
+        found = await sha256_of(source.descriptor, 0, receipt.size, reactor, system)
     except OSError as error:
         raise ReceiptMismatch(f"the file cannot be read again: {error.strerror}") from error
     if found == receipt.sha256:

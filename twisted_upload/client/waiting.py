@@ -5,16 +5,12 @@ Waiting for sockets, in whichever thread carries out a conversation, until it is
 from __future__ import annotations
 
 import contextlib
-import selectors
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["READ", "WRITE", "Stop", "Stopped", "Waiter"]
+from twisted_upload.client.sockets import READ, WRITE
+from twisted_upload.client.system import SYSTEM, ClientSystem
 
-READ = selectors.EVENT_READ
-WRITE = selectors.EVENT_WRITE
+__all__ = ["READ", "WRITE", "Stop", "Stopped", "Waiter"]
 
 
 class Stopped(BaseException):
@@ -25,14 +21,15 @@ class Stop:
     """
     Stops a conversation from another thread.
 
+    :param system: what is asked of the kernel.
     :raises OSError: out of file descriptors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, system: ClientSystem = SYSTEM) -> None:
         self.is_set = False
-        self._lock = threading.Lock()
+        self._lock = system.mutex()
         self._instead: Callable[[], object] | None = None
-        self._receiver, self._sender = socket.socketpair()
+        self._receiver, self._sender = system.sockets.pair()
         self._sender.setblocking(False)
 
     def set(self) -> None:
@@ -79,11 +76,12 @@ class Waiter:
     Waits for one socket or file at a time.
 
     :param stop: ends each wait; `None` if nothing does.
-    :param clock: returns seconds.
+    :param system: what is asked of the kernel.
+    :ivar system: the same.
     """
 
-    def __init__(self, stop: Stop | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
+    def __init__(self, stop: Stop | None, system: ClientSystem = SYSTEM) -> None:
+        self.system = system
         self._stop = stop
 
     def check(self) -> None:
@@ -114,21 +112,13 @@ class Waiter:
         """
         self.check()
         if not wanted and self._stop is None:
-            time.sleep(seconds or 0)
+            self.system.pause(seconds or 0)
             return -1, 0
-        with _Selector() as selector:
-            if self._stop is not None:
-                selector.register(self._stop, READ)
-            for descriptor, events in wanted.items():
-                selector.register(descriptor, events)
-            for key, events in selector.select(seconds):
-                if key.fd in wanted:
-                    return key.fd, events
+        watched = wanted
+        if self._stop is not None:
+            watched = {**wanted, self._stop.fileno(): READ}
+        for descriptor, events in self.system.sockets.wait(watched, seconds):
+            if descriptor in wanted:
+                return descriptor, events
         self.check()
         return -1, 0
-
-
-# epoll and kqueue need a file descriptor for each wait.
-_Selector: type[selectors.BaseSelector] = getattr(
-    selectors, "PollSelector", selectors.SelectSelector
-)

@@ -4,7 +4,6 @@ What is to be sent over HTTP, and the connection over which requests go.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,6 +19,7 @@ from twisted_upload.client.conversation import (
     Send,
 )
 from twisted_upload.client.http.messages import Response, receive_response, request_head
+from twisted_upload.client.system import SYSTEM
 from twisted_upload.client.targets import Target
 from twisted_upload.core.text import format_duration
 from twisted_upload.errors import AnswerTimedOut, UploadInterrupted, UploadTimedOut
@@ -109,7 +109,7 @@ class HTTPUpload:
     timeouts: Timeouts = Timeouts()
     progress: Callable[[int, int | None], object] = lambda sent, total: None
     saved: ISavedUpload = field(default_factory=_NotSaved)
-    now: Callable[[], float] = time.time
+    now: Callable[[], float] = SYSTEM.now
 
     @property
     def digest_fields(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ import contextlib
 import os
 from typing import Protocol
 
+from twisted_upload.client.files import ClientFiles
 from twisted_upload.client.watch.folder import WatchedFolder
 
 __all__ = ["Delete", "IAfter", "Keep", "Move"]
@@ -51,7 +52,7 @@ class Delete:
     def __call__(self, folder: WatchedFolder, path: str) -> str:
         """See `IAfter`."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(folder.absolute(path))
+            folder.files.remove(folder.absolute(path))
         return "deleted"
 
 
@@ -71,18 +72,20 @@ class Move:
     def __call__(self, folder: WatchedFolder, path: str) -> str:
         """See `IAfter`."""
         target = os.path.join(self._target, path)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        name = _free_name(target)
+        folder.files.make_folders(os.path.dirname(target))
+        name = _free_name(folder.files, target)
         with contextlib.suppress(FileNotFoundError):
-            os.rename(folder.absolute(path), name)
+            folder.files.replace(folder.absolute(path), name)
         return f"moved to {name}"
 
 
-def _free_name(path: str) -> str:
+def _free_name(files: ClientFiles, path: str) -> str:
     """Return this path, or one with a number that nothing has."""
     stem, suffix = os.path.splitext(path)
     for number in range(_MOST_NAMES):
         name = f"{stem}-{number}{suffix}" if number else path
-        if not os.path.lexists(name):
+        try:
+            files.status_of(name)
+        except OSError:
             return name
     raise FileExistsError(17, "too many files of this name", path)

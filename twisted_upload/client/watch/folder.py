@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from twisted_upload.client.files import ClientFiles
+from twisted_upload.client.system import SYSTEM
 from twisted_upload.client.watch.record import Identity, identity_of
 
 __all__ = ["FolderScan", "Found", "IWanted", "WatchedFolder"]
@@ -85,9 +87,14 @@ class WatchedFolder:
     :param path: its path.
     :param settle: seconds for which a file must not have changed.
     :param wanted: returns whether a file, or a folder with what is in it, is to be looked at.
+    :param files: the system calls.
+    :ivar files: the same.
     """
 
-    def __init__(self, path: str, settle: float, wanted: IWanted) -> None:
+    def __init__(
+        self, path: str, settle: float, wanted: IWanted, files: ClientFiles | None = None
+    ) -> None:
+        self.files = files or SYSTEM.files
         self.path = path
         self._settle = settle
         self._wanted = wanted
@@ -107,7 +114,7 @@ class WatchedFolder:
     def status(self, path: str) -> os.stat_result | None:
         """Return the status of a file; None if it is not there, or not a regular file."""
         try:
-            status = os.lstat(self.absolute(path))
+            status = self.files.status_of(self.absolute(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         return status if stat.S_ISREG(status.st_mode) else None
@@ -144,19 +151,18 @@ class WatchedFolder:
 
     def _files(self, folder: str, scan: FolderScan) -> Iterator[tuple[str, os.stat_result]]:
         try:
-            with os.scandir(self.absolute(folder)) as entries:
-                found = [*entries]
+            names = self.files.names(self.absolute(folder))
         except OSError as error:
             if not folder:
                 raise
             scan.unreadable[folder] = error.strerror or str(error)
             return
-        for entry in found:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith("."):
+        for name in names:
+            path = f"{folder}/{name}" if folder else name
+            if name.startswith("."):
                 continue
             try:
-                status = entry.stat(follow_symlinks=False)
+                status = self.files.status_of(self.absolute(path))
             except OSError:  # it has gone meanwhile
                 continue
             is_folder = stat.S_ISDIR(status.st_mode)

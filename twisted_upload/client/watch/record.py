@@ -16,15 +16,19 @@ Everything here waits for the disk.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
 
-__all__ = ["Identity", "Same", "SentFile", "SentRecord", "identity_of", "sync_folder"]
+from twisted_upload.client.files import ClientFiles, OpenFile, write_all
+from twisted_upload.client.system import SYSTEM
 
-_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+__all__ = ["Identity", "Same", "SentFile", "SentRecord", "identity_of"]
+
+_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 
 _SPARE_LINES = 1000
 """Lines about files that are gone, before the record is written anew."""
@@ -93,36 +97,41 @@ class SentRecord:
     :param path: its path; it is created if it is missing, readable by its owner alone.
     :param exists: returns whether a file of the folder is still there; lines about others
         need not be kept.
+    :param files: the system calls.
     :raises OSError: it cannot be read or written.
     :ivar sent: the files that have been stored, by their paths relative to the folder.
     """
 
-    def __init__(self, path: str, exists: Callable[[str], bool]) -> None:
+    def __init__(
+        self, path: str, exists: Callable[[str], bool], files: ClientFiles | None = None
+    ) -> None:
         self.sent: dict[str, SentFile] = {}
+        self._files = files or SYSTEM.files
         self._path = path
         self._exists = exists
         self._lines = 0
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        self._descriptor = self._files.open(path, _OPEN)
         try:
             self._read()
+            self._sync_folder()
         except BaseException:
-            os.close(self._descriptor)
+            self._files.close(self._descriptor)
             raise
-        sync_folder(path)
 
     def _read(self) -> None:
         end = 0
-        with open(self._descriptor, "rb", closefd=False) as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                end += len(line)
-                self._lines += 1
-                with contextlib.suppress(ValueError, TypeError, KeyError):
-                    self._take(json.loads(line))
+        # It is not closed with the buffer.
+        file = io.BufferedReader(OpenFile(self._files, self._descriptor, closes=False))
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+            self._lines += 1
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                self._take(json.loads(line))
         # What a crash has cut off: the next line begins where it did.
-        os.ftruncate(self._descriptor, end)
-        os.lseek(self._descriptor, end, os.SEEK_SET)
+        self._files.truncate(self._descriptor, end)
+        self._files.seek(self._descriptor, end)
 
     def _take(self, fields: dict[str, Any]) -> None:
         name = fields["file"]
@@ -151,37 +160,40 @@ class SentRecord:
             self._write_anew()
 
     def _append(self, lines: list[bytes], *, durable: bool) -> None:
-        before = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        files = self._files
+        before = files.seek(self._descriptor, 0, os.SEEK_CUR)
         try:
-            _write(self._descriptor, b"".join(lines))
+            write_all(files, self._descriptor, b"".join(lines))
             if durable:
-                os.fsync(self._descriptor)
+                files.fsync(self._descriptor)
         except OSError:
             # Half a line would hide the next one.
-            os.ftruncate(self._descriptor, before)
-            os.lseek(self._descriptor, before, os.SEEK_SET)
+            files.truncate(self._descriptor, before)
+            files.seek(self._descriptor, before)
             raise
         self._lines += len(lines)
 
     def _write_anew(self) -> None:
         self.sent = {path: sent for path, sent in self.sent.items() if self._exists(path)}
-        new = f"{self._path}.new"
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _FLAGS
-        descriptor = os.open(new, flags, 0o600)
+        files, new = self._files, f"{self._path}.new"
+        descriptor = files.open(new, _OPEN | os.O_TRUNC)
         try:
-            _write(descriptor, b"".join(_line(*item) for item in self.sent.items()))
-            os.fsync(descriptor)
-            os.replace(new, self._path)
+            write_all(files, descriptor, b"".join(_line(*item) for item in self.sent.items()))
+            files.fsync(descriptor)
+            files.replace(new, self._path)
         except BaseException:
-            os.close(descriptor)
+            files.close(descriptor)
             raise
-        os.close(self._descriptor)
+        files.close(self._descriptor)
         self._descriptor, self._lines = descriptor, len(self.sent)
-        sync_folder(self._path)
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        self._files.sync_folder(os.path.dirname(self._path))
 
     def close(self) -> None:
         """Close it."""
-        os.close(self._descriptor)
+        self._files.close(self._descriptor)
 
 
 def _line(path: str, sent: SentFile) -> bytes:
@@ -197,20 +209,3 @@ def _line(path: str, sent: SentFile) -> bytes:
 
 def _gone(path: str) -> bytes:
     return json.dumps({"file": path, "gone": True}).encode() + b"\n"
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
-
-
-def sync_folder(path: str) -> None:
-    """Sync the folder that a file is in: its name then survives a power failure."""
-    if os.name != "posix":  # a folder cannot be opened there
-        return
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from twisted_upload.client.content import Content
 from twisted_upload.client.resume_state import ResumeState, SavedUpload
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.client.targets import Target
-from twisted_upload.client.watch.record import sync_folder
 from twisted_upload.errors import UploadError
 from twisted_upload.receipt import Metadata
 
@@ -32,7 +32,7 @@ class _KeptUpload(SavedUpload):
     def _write(self) -> None:
         try:
             self.write()
-            sync_folder(self.file)
+            self.files.sync_folder(os.path.dirname(self.file))
         except OSError as error:
             raise CannotRemember(f"cannot write {self.file}: {error.strerror}") from error
 
@@ -47,10 +47,13 @@ class WatchedUploads(ResumeState):
 
     :param folder: where they are remembered.
     :param now: returns seconds since the epoch.
+    :param system: what is asked of the kernel.
     """
 
-    def __init__(self, folder: str, *, now: Callable[[], float]) -> None:
-        super().__init__(folder, now=now)
+    def __init__(
+        self, folder: str, *, now: Callable[[], float], system: ClientSystem = SYSTEM
+    ) -> None:
+        super().__init__(folder, now=now, system=system)
         self._files: dict[str, str] = {}
 
     def remember(self, content: Content, target: Target, metadata: Metadata) -> SavedUpload:
@@ -67,7 +70,7 @@ class WatchedUploads(ResumeState):
 
     def saved(self, file: str, lock: Callable[[], None]) -> SavedUpload:
         """See `ResumeState.saved`."""
-        return _KeptUpload(file, lock)
+        return _KeptUpload(file, lock, self.files)
 
     def done(self, path: str) -> None:
         """
@@ -78,4 +81,4 @@ class WatchedUploads(ResumeState):
         file = self._files.pop(path, None)
         if file is not None:
             with contextlib.suppress(OSError):
-                os.unlink(file)
+                self.files.remove(file)

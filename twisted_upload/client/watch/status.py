@@ -9,11 +9,12 @@ import contextlib
 import errno
 import json
 import os
-import time
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from twisted_upload.client.file_lock import lock_file
+from twisted_upload.client.files import ClientFiles, read_file, write_all
+from twisted_upload.client.system import SYSTEM, ClientSystem
 
 __all__ = ["STATUS", "LockedFolder", "WatchStatus", "is_watched", "read_status", "write_status"]
 
@@ -64,29 +65,29 @@ class LockedFolder:
     The folder of the state of a watched folder; one process at a time has it.
 
     :param path: created if it is missing, for its owner alone.
+    :param system: what is asked of the kernel.
     :raises BlockingIOError: another process has it.
     :raises OSError: it cannot be used.
     """
 
-    def __init__(self, path: str) -> None:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+    def __init__(self, path: str, system: ClientSystem = SYSTEM) -> None:
+        system.files.make_folders(path, 0o700)
         self.path = path
         for _ in range(_TRIES):
-            release = lock_file(os.path.join(path, LOCK))
+            release = lock_file(os.path.join(path, LOCK), system.files)
             if release is not None:
                 self.close = release
                 return
-            time.sleep(_PAUSE)  # one that only looks has it for a moment
+            system.pause(_PAUSE)  # one that only looks has it for a moment
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
 
 
 def is_watched(path: str) -> bool:
     """Return whether a process watches the folder whose state is in this one."""
-    lock = os.path.join(path, LOCK)
-    if not os.path.exists(lock):
-        return False
+    lock, files = os.path.join(path, LOCK), SYSTEM.files
     try:
-        release = lock_file(lock)
+        files.status_of(lock, follow=True)
+        release = lock_file(lock, files)
     except OSError:
         return False
     if release is None:
@@ -95,17 +96,22 @@ def is_watched(path: str) -> bool:
     return False
 
 
-def write_status(path: str, status: WatchStatus) -> None:
+def write_status(path: str, status: WatchStatus, files: ClientFiles | None = None) -> None:
     """
     Replace the status.
 
     :param path: the folder of the state.
+    :param files: the system calls.
     :raises OSError: it cannot be written.
     """
+    files = files or SYSTEM.files
     new = os.path.join(path, f"{STATUS}.new")
-    with open(new, "w", encoding="ascii") as file:
-        json.dump(asdict(status), file)
-    os.replace(new, os.path.join(path, STATUS))
+    descriptor = files.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        write_all(files, descriptor, json.dumps(asdict(status)).encode("ascii"))
+    finally:
+        files.close(descriptor)
+    files.replace(new, os.path.join(path, STATUS))
 
 
 def read_status(path: str) -> WatchStatus | None:
@@ -115,8 +121,7 @@ def read_status(path: str) -> WatchStatus | None:
     :raises OSError: it cannot be read.
     """
     with contextlib.suppress(FileNotFoundError):
-        with open(os.path.join(path, STATUS), "rb") as file:
-            text = file.read(_LARGEST)
+        text = read_file(SYSTEM.files, os.path.join(path, STATUS), _LARGEST)
         with contextlib.suppress(ValueError, TypeError):
             found: dict[str, Any] = json.loads(text)
             known = {it.name for it in fields(WatchStatus)}
