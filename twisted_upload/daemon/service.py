@@ -103,7 +103,7 @@ class UploadService(ListenerService[Frontend[Any]]):
         self.frontends = [spec.frontend for spec in specs]
         self._stored = stored or StoredCount()
         self._at_once = False
-        self._waits: set[Callable[[], None]] = set()
+        self._waits: dict[Callable[[], None], None] = {}  # in an order that can be repeated
         self.storages = storages
         self._clock = clock
         self._drain = drain
@@ -291,14 +291,14 @@ class UploadService(ListenerService[Frontend[Any]]):
         if not waiting.called:
             if self._at_once:
                 seconds = min(seconds, AT_ONCE)
-            self._waits.add(give_up)
+            self._waits[give_up] = None
             timer = self._clock.callLater(seconds, time_is_over)
             try:
                 await waiting
             except Exception:
                 if came:
                     raise
-            self._waits.discard(give_up)
+            self._waits.pop(give_up, None)
             if timer.active():
                 timer.cancel()
         return came

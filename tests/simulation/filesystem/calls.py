@@ -90,6 +90,12 @@ class SimulatedCalls(ProcessCalls):
         if self._faults.active:
             self._faults.before("close")
 
+    def release(self, descriptor: int) -> None:
+        """See `FileCalls.release`: no step, and a dead process has no descriptors."""
+        if self._process.alive:
+            with contextlib.suppress(OSError):
+                self._descriptors.close(descriptor)
+
     def duplicate(self, descriptor: int) -> int:
         """See `FileCalls.duplicate`."""
         self._enter("duplicate", descriptor)

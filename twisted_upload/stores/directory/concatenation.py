@@ -41,7 +41,7 @@ async def _pinned(
     partials: DirectoryPartials, terms: PartialTerms, identities: Sequence[str]
 ) -> PartialUpload:
     pinned = partials.index.pinned
-    keys = {key_of(identity) for identity in identities}
+    keys = [*dict.fromkeys(map(key_of, identities))]  # each once
     pinned.update(keys)
     try:
         return await _concatenate(partials, terms, identities)

@@ -79,13 +79,14 @@ class PartialKeeper:
     async def _scan(self) -> None:
         removed, now = 0, self._steady_now()
         try:
-            before = {*self._partials.index.entries}
+            before = [*self._partials.index.entries]
             at = await self._store.run(self._partials.uses.at)
             listed = await self._store.run_in_background(lambda: list_records(at))
             self._forget_freed()
             index = self._partials.index
-            for key in before - listed.keys():
-                index.drop(key)
+            for key in before:
+                if key not in listed:
+                    index.drop(key)
             for keys in _chunks(index.changed(listed, now)):
                 read = await self._read(at, keys, now)
                 for key, entry in read.items():
