@@ -1,0 +1,77 @@
+"""
+What may be left when all is quiet: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tests.simulation.history import History
+from twisted_upload.stores.directory.folder import INCOMING
+from twisted_upload.stores.directory.name_record import RECORD as NAMES
+from twisted_upload.stores.directory.partial_folder import DATA, PARTIAL, RECORD
+
+__all__ = ["Quiet"]
+
+
+class Quiet:
+    """What processes and folders have when nobody sends anything."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._descriptors: dict[str, int] = {}
+
+    def note(self, process: Any) -> None:
+        """Note what a process has open before anybody connects."""
+        self._descriptors[process.name] = len(process.descriptors)
+
+    def check_descriptors(self, process: Any, spare: int = 0) -> None:
+        """
+        A process has no more open than before the first connection.
+
+        :param spare: descriptors that it may have opened once and for all since.
+        """
+        before, now = self._descriptors[process.name], len(process.descriptors)
+        if now > before + spare:
+            things = [type(it).__name__ for it in process.descriptors.things().values()]
+            raise self._history.wrong(
+                f"{process.name} has {now} descriptors, {before} at the beginning: {things}"
+            )
+
+    def check_frontends(self, frontends: Iterable[Any]) -> None:
+        """No front end has a connection, a slot, or an upload."""
+        for frontend in frontends:
+            left = {
+                "connections": len(frontend.protocols),
+                "uploads": frontend.uploads_in_flight,
+                "slots": frontend.slots.taken,
+                "sockets that are lent": frontend.slots.splices,
+                "address groups": len(frontend.gate.admission),
+            }
+            if any(left.values()):
+                raise self._history.wrong(f"left when all is quiet: {left}")
+
+    def check_budgets(self, budgets: Iterable[Any]) -> None:
+        """No store holds memory for an upload."""
+        for budget in budgets:
+            if budget.held:
+                raise self._history.wrong(f"{budget.held} bytes are held for nobody")
+
+    def check_incoming(self, file_system: Any, directory: str) -> None:
+        """Nothing is unfinished in a drop folder but partial uploads, each with its record."""
+        folder = f"{directory}/{INCOMING}"
+        left = [
+            name
+            for name in file_system.names(folder)
+            if name not in (PARTIAL, NAMES, "invitations")
+        ]
+        if left:
+            raise self._history.wrong(f"left in {folder}: {left}")
+        if not file_system.exists(f"{folder}/{PARTIAL}"):
+            return
+        names = dict.fromkeys(file_system.names(f"{folder}/{PARTIAL}"))
+        for name in names:
+            key = name.removesuffix(DATA)
+            if key != name and key + RECORD not in names:
+                raise self._history.wrong(f"data without a record: {name}")

@@ -1,0 +1,182 @@
+"""
+What is visible in the drop folder, compared with what senders have sent and were told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tests.simulation.history import SMALLEST, STORED, Attempt, History, content_of, number_in
+
+__all__ = ["PlantedFiles", "StoredFiles"]
+
+Key = tuple[str, int]
+"""What a visible file is: a content, a concatenation, or one that is too small to tell."""
+
+
+class StoredFiles:
+    """
+    The visible files of a drop folder.
+
+    A file is read once, and again after a power cut and at the end.
+
+    :param file_system: has the folder (`tests.simulation.filesystem`).
+    :param directory: its path.
+    """
+
+    def __init__(self, history: History, file_system: Any, directory: str) -> None:
+        self._history = history
+        self._file_system = file_system
+        self._directory = directory
+        self._planted: set[str] = set()
+        self.visible: dict[str, Key] = {}
+
+    def plant(self, names: Iterable[str]) -> None:
+        """Ignore files of others."""
+        self._planted.update(names)
+
+    def check(self, *, cut: bool = False, deep: bool = False) -> None:
+        """
+        Compare all that is visible.
+
+        :param cut: the power was cut since the last check: what nobody was told may be gone.
+        :param deep: read again what was read before.
+        :raises Violation: a promise is broken.
+        """
+        before, self.visible = self.visible, {}
+        known = {} if cut or deep else before
+        for name in self._file_system.names(self._directory):
+            if name.startswith(".") or name in self._planted:
+                continue
+            key = known.get(name)
+            self.visible[name] = self._identify(name) if key is None else key
+        if not cut:
+            self._check_nothing_vanishes(before)
+        self._check_promised()
+        self._check_once()
+
+    def _check_nothing_vanishes(self, before: dict[str, Key]) -> None:
+        """What was visible stays."""
+        for name in before:
+            if name not in self.visible:
+                raise self._history.wrong(f"{name} was visible, and is gone")
+
+    def _identify(self, name: str) -> Key:
+        """Each visible file is exactly the content of one attempt whose end was sent."""
+        data = self._file_system.content(f"{self._directory}/{name}")
+        history, size = self._history, len(data)
+        if size < SMALLEST:
+            if data == b"a" * size and any(self._may_be(it) for it in history.tiny(size)):
+                return "tiny", size
+            if not (history.ends_by_idle and data == b"a" * size):
+                self._who(name, data)
+        number = number_in(data)
+        if number is None:
+            self._who(name, data)
+            return "unknown", 0
+        for attempt in history.contents.get(number, ()):
+            if attempt.size == size and not attempt.parts:
+                if data != content_of(number, size):
+                    raise history.wrong(f"{name} has other bytes than {attempt!r}")
+                if any(self._may_be(it) for it in history.contents[number]):
+                    return "content", number
+                raise history.wrong(f"{name} is visible, but its end was not sent: {attempt!r}")
+        for final in history.finals.get(number, ()):
+            if final.size == size and final.data() == data:
+                if final.may_be_stored() or any(
+                    it.may_be_stored() for it in history.finals[number] if it.parts == final.parts
+                ):
+                    return "final", history.contents[final.content][0].number
+                raise history.wrong(f"{name} is visible, but was refused: {final!r}")
+        if self._is_cut_by_silence(number, data):
+            return "content", number
+        self._who(name, data)
+        return "unknown", 0
+
+    def _may_be(self, attempt: Attempt) -> bool:
+        return attempt.may_be_stored() or (
+            self._history.ends_by_idle and attempt.kind.startswith(("raw", "hostile"))
+        )
+
+    def _is_cut_by_silence(self, number: int, data: bytes) -> bool:
+        """Return whether it is the beginning of an upload that ``--finish-after-idle`` ended."""
+        if not self._history.ends_by_idle:
+            return False
+        return any(
+            self._may_be(it) and len(data) <= it.sent and data == it.piece(0, len(data))
+            for it in self._history.contents.get(number, ())
+        )
+
+    def _who(self, name: str, data: bytes) -> None:
+        number = number_in(data)
+        about = f"{len(data)} bytes {bytes(data[:16])!r}"
+        attempts = self._history.contents.get(number, []) if number is not None else []
+        raise self._history.wrong(f"{name} is no content of anybody: {about} {attempts}")
+
+    def _check_promised(self) -> None:
+        """A name that was told is that of the file of who was told."""
+        visible, history = self.visible, self._history
+        for name, attempt in history.names.items():
+            key = visible.get(name)
+            if key is None:
+                raise history.wrong(f"lost: {name} of {attempt!r}")
+            if key != self._key_of(attempt) and not history.ends_by_idle:
+                raise history.wrong(f"{name} is {key}, but was told to {attempt!r}")
+
+    def _key_of(self, attempt: Attempt) -> Key:
+        if attempt.parts:
+            return "final", self._history.contents[attempt.content][0].number
+        return ("tiny", attempt.size) if attempt.size < SMALLEST else ("content", attempt.content)
+
+    def _check_once(self) -> None:
+        """There are as many files with a content as can have been stored, and as were promised."""
+        history = self._history
+        counts: dict[Key, int] = {}
+        for key in self.visible.values():
+            counts[key] = counts.get(key, 0) + 1
+        promised: dict[Key, int] = {}
+        possible: dict[Key, int] = {}
+        names: dict[Key, set[str]] = {}
+        for attempt in history.attempts.values():
+            key = self._key_of(attempt)
+            if attempt.told == STORED and not attempt.partial:
+                # Two that were told one name have one file: a concatenation, asked for again.
+                told = names.setdefault(key, set())
+                if attempt.name is None or attempt.name not in told:
+                    promised[key] = promised.get(key, 0) + 1
+                    told.add(attempt.name or "")
+            if self._may_be(attempt):
+                possible[key] = possible.get(key, 0) + 1
+        for key, number in promised.items():
+            if counts.get(key, 0) < number:
+                raise history.wrong(
+                    f"lost: {key} is there {counts.get(key, 0)} times, {number} told"
+                )
+        for key, number in counts.items():
+            if number > possible.get(key, 0):
+                raise history.wrong(f"{key} is visible {number} times, {possible.get(key, 0)} sent")
+
+
+class PlantedFiles:
+    """
+    Files of others, in the drop folder and around it, which nobody touches.
+
+    :param file_system: has them.
+    """
+
+    def __init__(self, history: History, file_system: Any) -> None:
+        self._history = history
+        self._file_system = file_system
+        self._files: dict[str, bytes] = {}
+
+    def plant(self, path: str, content: bytes) -> None:
+        """Put a file there, which belongs to another user."""
+        self._file_system.plant(path, content)
+        self._files[path] = content
+
+    def check(self) -> None:
+        """The files of others are there, and have not changed."""
+        for path, content in self._files.items():
+            if not self._file_system.exists(path) or self._file_system.content(path) != content:
+                raise self._history.wrong(f"a file of others was touched: {path}")

@@ -1,0 +1,93 @@
+"""
+What the daemon says of uploads: to senders, to its observers, in the log, in the journal,
+in the metrics.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tests.simulation.history import STORED, History
+from twisted_upload.core.outcome import UploadOutcome
+
+__all__ = ["Outcomes", "journal_counts"]
+
+KINDS = ("stored", "refused", "aborted")
+
+
+class Outcomes:
+    """
+    The outcomes that observers were told, of all processes.
+
+    :ivar counts: of each process, by outcome.
+    :ivar names: which process has told of a stored file.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self.counts: dict[str, Counter[str]] = {}
+        self.names: dict[str, str] = {}
+
+    def observer(self, process: str) -> Callable[[UploadOutcome], None]:
+        """Return an observer for the front ends of a process."""
+        counts = self.counts.setdefault(process, Counter())
+
+        def observe(ended: UploadOutcome) -> None:
+            counts[ended.outcome] += 1
+            self._check(process, ended)
+
+        return observe
+
+    def _check(self, process: str, ended: UploadOutcome) -> None:
+        """Each outcome is one of three, with what belongs to it; each file is reported once."""
+        history = self._history
+        if ended.outcome not in KINDS:
+            raise history.wrong(f"an outcome {ended.outcome}")
+        if (ended.name is not None) != (ended.outcome == "stored") or (
+            (ended.code is not None) != (ended.outcome == "refused")
+        ):
+            raise history.wrong(f"an outcome that contradicts itself: {ended!r}")
+        if ended.name is not None:
+            if ended.name in self.names:
+                raise history.wrong(f"{ended.name} was reported as stored twice")
+            self.names[ended.name] = process
+            attempt = history.names.get(ended.name)
+            if attempt is not None and ended.size != attempt.size and not history.ends_by_idle:
+                raise history.wrong(f"{ended!r} is the outcome of {attempt!r}")
+
+    def check_told(self, visible: Iterable[str]) -> None:
+        """
+        Who was told that a file is stored, was reported; what was reported is visible.
+
+        :param visible: the names in the drop folder.
+        """
+        history, there = self._history, set(visible)
+        for name in self.names:
+            if name not in there:
+                raise history.wrong(f"{name} was reported as stored, and is not visible")
+        for name, attempt in history.names.items():
+            cut_off = history.disturbed >= attempt.began
+            if attempt.told == STORED and name not in self.names and not cut_off:
+                raise history.wrong(f"{name} was never reported: {attempt!r}")
+
+    def check_agree(self, process: str, who: str, counts: Mapping[str, int]) -> None:
+        """
+        The log, the journal and the metrics of a process say what its observers were told.
+
+        :param who: what says it, for the report.
+        :param counts: how often it says each outcome.
+        """
+        seen = self.counts.get(process, Counter())
+        for outcome in KINDS:
+            if counts.get(outcome, 0) != seen[outcome]:
+                raise self._history.wrong(
+                    f"{who} of {process} says {counts.get(outcome, 0)} {outcome},"
+                    f" there were {seen[outcome]}"
+                )
+
+
+def journal_counts(lines: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Return how often a journal says each outcome."""
+    return Counter(str(line.get("outcome")) for line in lines)

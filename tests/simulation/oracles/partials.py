@@ -1,0 +1,63 @@
+"""
+The offsets that senders were told, compared with what is on the disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.simulation.history import NOTHING, STORED, Attempt, History
+from tests.simulation.oracles.files import StoredFiles
+from twisted_upload.stores.directory.folder import INCOMING
+from twisted_upload.stores.directory.partial_folder import DATA, PARTIAL, key_of
+
+__all__ = ["ToldOffsets"]
+
+
+class ToldOffsets:
+    """
+    The partial uploads of a drop folder.
+
+    :param files: what is visible, as of its last check.
+    """
+
+    def __init__(
+        self, history: History, file_system: Any, directory: str, files: StoredFiles
+    ) -> None:
+        self._history = history
+        self._file_system = file_system
+        self._folder = f"{directory}/{INCOMING}/{PARTIAL}"
+        self._files = files
+
+    def check(self) -> None:
+        """The bytes before each offset that was told are on the disk, and are the sender's."""
+        visible = dict.fromkeys(self._files.visible.values())
+        for attempt in self._history.attempts.values():
+            if attempt.url is None or attempt.offset <= 0 or attempt.may_be_gone or attempt.parts:
+                continue
+            if attempt.told != STORED and ("content", attempt.content) not in visible:
+                self._check_one(attempt)
+
+    def _check_one(self, attempt: Attempt) -> None:
+        assert attempt.url is not None
+        path = f"{self._folder}/{key_of(attempt.url.rpartition('/')[2])}{DATA}"
+        if not self._file_system.exists(path):
+            raise self._history.wrong(f"the data is gone: {attempt!r}, offset {attempt.offset}")
+        data = self._file_system.content(path)
+        if len(data) < attempt.offset:
+            raise self._history.wrong(f"{len(data)} of {attempt.offset} bytes: {attempt!r}")
+        if bytes(data[: attempt.offset]) != attempt.piece(0, attempt.offset):
+            raise self._history.wrong(f"other bytes than were sent: {attempt!r}")
+
+    def expect_none(self, *, now: float, resume_for: float) -> None:
+        """What was not completed in time is removed; at the end, long after the last request."""
+        late = [
+            it
+            for it in self._history.attempts.values()
+            if it.url is not None and it.told == NOTHING and now - it.began > 2 * resume_for + 600
+        ]
+        names = self._file_system.names(self._folder) if late else []
+        for attempt in late:
+            key = key_of((attempt.url or "").rpartition("/")[2])
+            if f"{key}{DATA}" in names:
+                raise self._history.wrong(f"there long after it has expired: {attempt!r}")

@@ -1,0 +1,66 @@
+"""
+How senders fare: each refusal has a reason, everyone comes to an end, and the honest ones
+are served when nothing is in their way.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.history import LOST, NOTHING, REFUSED, STORED, Attempt
+from tests.simulation.senders.scene import Scene
+
+__all__ = ["Fates"]
+
+_OWN_FAULT = {
+    "timeout": ("raw-slow", "raw-no-end", "http-slow-body", "raw-vanish"),
+    "bad-request": ("http-cut", "http-form", "http-slow-body", "raw"),
+    "digest-mismatch": ("http-put", "http-keep-alive"),
+}
+
+
+class Fates:
+    """What has become of the senders of a scene."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._judged: dict[int, None] = {}
+
+    def check_reasons(self) -> None:
+        """Nobody is refused without a reason."""
+        allowed = self._scene.facts.allowed
+        if allowed is None:
+            return
+        for attempt in self._scene.history.attempts.values():
+            if attempt.told == REFUSED and attempt.number not in self._judged:
+                self._judged[attempt.number] = None
+                if attempt.code not in allowed and not self._is_to_blame(attempt):
+                    raise self._scene.history.wrong(f"refused without a reason: {attempt!r}")
+
+    def _is_to_blame(self, attempt: Attempt) -> bool:
+        facts, code = self._scene.facts, attempt.code or ""
+        if code == "empty":
+            return attempt.size == 0 and not facts.allow_empty
+        if code == "too-large":
+            return 0 < facts.max_size < attempt.size
+        return not attempt.honest and attempt.kind in _OWN_FAULT.get(code, ())
+
+    def check_ended(self) -> None:
+        """Each sender comes to its end: no connection stays open for ever."""
+        running = self._scene.running
+        if running:
+            who = [f"{it.kind} {key}" for key, it in running.items()]
+            raise self._scene.history.wrong(f"still there: {who[:10]}")
+
+    def check_served(self, *, within: float) -> None:
+        """
+        Honest senders are served when nothing is in their way any more.
+
+        :param within: seconds from the beginning of their attempt.
+        """
+        facts, history = self._scene.facts, self._scene.history
+        for attempt in history.attempts.values():
+            if attempt.began < facts.calm or not attempt.honest or attempt.partial:
+                continue
+            took = (history.now() if attempt.ended is None else attempt.ended) - attempt.began
+            late = attempt.told in (NOTHING, LOST) or (attempt.told == STORED and took > within)
+            if late:
+                raise history.wrong(f"not served in {took:.1f} s: {attempt!r}")

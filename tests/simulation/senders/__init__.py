@@ -1,0 +1,3 @@
+"""
+Scripted senders: each sends in its own way, and notes what it is told.
+"""

@@ -1,0 +1,497 @@
+"""
+Each oracle finds what it is there for.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.logger import LogLevel
+from twisted.python.failure import Failure
+
+from tests.simulation.choices import Choices
+from tests.simulation.history import Attempt, History, Violation
+from tests.simulation.oracles.bounds import Quiet
+from tests.simulation.oracles.files import PlantedFiles, StoredFiles
+from tests.simulation.oracles.log import LogWatch
+from tests.simulation.oracles.outcomes import Outcomes, journal_counts
+from tests.simulation.oracles.partials import ToldOffsets
+from tests.simulation.oracles.senders import Fates
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.senders.scene import Scene
+from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.stores.directory.partial_folder import key_of
+
+IDENTITY = "0123456789abcdef" * 2
+
+
+class Paths:
+    """A file system of which only the paths of files matter."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def names(self, path: str) -> list[str]:
+        inside = [it[len(path) + 1 :] for it in self.files if it.startswith(f"{path}/")]
+        return [*dict.fromkeys(it.split("/")[0] for it in inside)]
+
+    def content(self, path: str) -> bytes:
+        return self.files[path]
+
+    def exists(self, path: str) -> bool:
+        return path in self.files or any(it.startswith(f"{path}/") for it in self.files)
+
+    def plant(self, path: str, content: bytes) -> None:
+        self.files[path] = content
+
+
+class Folder:
+    """A drop folder, and the oracle about it."""
+
+    def __init__(self) -> None:
+        self.now = 1.0
+        self.paths = Paths()
+        self.history = History(lambda: self.now)
+        self.oracle = StoredFiles(self.history, self.paths, "/inbox")
+
+    def sent(self, number: int, size: int = 100, **more: Any) -> Attempt:
+        """Return an attempt whose end was sent."""
+        attempt = self.history.begin(number, more.pop("kind", "raw-whole"), size, **more)
+        attempt.sent, attempt.complete = attempt.size, True
+        return attempt
+
+    def put(self, name: str, content: bytes) -> None:
+        """Make a file visible."""
+        self.paths.files[f"/inbox/{name}"] = content
+
+    def wrong(self, text: str, **how: bool) -> None:
+        """Check that the oracle finds something."""
+        with pytest.raises(Violation, match=text):
+            self.oracle.check(**how)
+        assert self.history.violations
+
+
+@pytest.fixture(name="folder")
+def a_folder() -> Folder:
+    return Folder()
+
+
+def test_nothing_is_wrong(folder: Folder) -> None:
+    """Files that were promised, that nobody was told, and those of others are as they should be."""
+    told, untold = folder.sent(1), folder.sent(2)
+    folder.history.stored(told, "1.bin", 100)
+    folder.put("1.bin", told.data())
+    folder.put("2.bin", untold.data())
+    folder.put(".hidden", b"whatever")
+    folder.put("planted", b"of somebody")
+    folder.oracle.plant(["planted"])
+    folder.oracle.check()
+    folder.oracle.check(deep=True)
+    del folder.paths.files["/inbox/2.bin"]
+    folder.oracle.check(cut=True)
+
+
+def test_a_promised_file_is_gone(folder: Folder) -> None:
+    """A file that was promised is there, whatever has happened."""
+    folder.history.stored(folder.sent(1), "1.bin")
+    folder.wrong("lost: 1.bin", cut=True)
+
+
+def test_a_promised_file_without_a_name_is_gone(folder: Folder) -> None:
+    """The same if its sender was not told its name."""
+    folder.history.stored(folder.sent(1), None)
+    folder.wrong("lost", cut=True)
+
+
+def test_a_tiny_file_is_gone(folder: Folder) -> None:
+    """The same for files that are too small to be recognised."""
+    for number in (1, 2):
+        folder.history.stored(folder.sent(number, 3), None)
+    folder.put("1.bin", b"aaa")
+    folder.wrong("lost")
+
+
+def test_two_promised_files_are_one(folder: Folder) -> None:
+    """Two promises are two files, even if they have the same content."""
+    first = folder.sent(1)
+    again = folder.sent(2, again=first)
+    folder.history.stored(first, None)
+    folder.history.stored(again, None)
+    folder.put("1.bin", first.data())
+    folder.wrong("lost")
+
+
+def test_a_visible_file_vanishes(folder: Folder) -> None:
+    """What was visible stays, unless the power fails before anybody was told."""
+    folder.put("1.bin", folder.sent(1).data())
+    folder.oracle.check()
+    folder.paths.files.clear()
+    folder.wrong("is gone")
+
+
+@pytest.mark.parametrize("cut", [1, 7, 8, 50, 99])
+def test_a_partial_file(folder: Folder, cut: int) -> None:
+    """No file is visible that is not whole."""
+    folder.put("1.bin", folder.sent(1).data()[:cut])
+    folder.wrong("no content of anybody")
+
+
+def test_other_bytes(folder: Folder) -> None:
+    """No byte of a visible file is another than was sent; a change is found in a deep check."""
+    data = folder.sent(1).data()
+    folder.put("1.bin", data)
+    folder.oracle.check()
+    folder.put("1.bin", data[:-1] + b"\0")
+    folder.oracle.check()
+    folder.wrong("other bytes", deep=True)
+
+
+def test_foreign_content(folder: Folder) -> None:
+    """No file is visible that nobody has sent."""
+    folder.put("1.bin", b"TU000123 and more of it")
+    folder.wrong("no content of anybody")
+
+
+def test_visible_before_its_end(folder: Folder) -> None:
+    """A file whose sender has not sent its end is not visible, even if all of it is there."""
+    attempt = folder.history.begin(1, "raw-reset", 100)
+    folder.put("1.bin", attempt.data())
+    folder.wrong("its end was not sent")
+
+
+def test_visible_though_refused(folder: Folder) -> None:
+    """A file whose sender was told that it is refused is not visible."""
+    attempt = folder.sent(1)
+    folder.history.refused(attempt, "store-error")
+    folder.put("1.bin", attempt.data())
+    folder.wrong("its end was not sent|refused")
+
+
+def test_stored_twice(folder: Folder) -> None:
+    """What was sent once is there once."""
+    attempt = folder.sent(1)
+    folder.put("1.bin", attempt.data())
+    folder.put("2.bin", attempt.data())
+    folder.wrong("visible 2 times")
+    folder.sent(3, again=attempt)
+    folder.oracle.check()
+
+
+def test_swapped_names(folder: Folder) -> None:
+    """The file of a name is that of the sender who was told the name."""
+    one, other = folder.sent(1), folder.sent(2)
+    folder.history.stored(one, "1.bin")
+    folder.history.stored(other, "2.bin")
+    folder.put("1.bin", other.data())
+    folder.put("2.bin", one.data())
+    folder.wrong("was told to")
+
+
+def test_concatenations(folder: Folder) -> None:
+    """A concatenation is whole, and there once however often it was asked for."""
+    parts = [folder.sent(1, kind="tus-concat"), folder.sent(2, kind="tus-concat")]
+    for part in parts:
+        part.partial = True
+    final = folder.sent(3, 0)
+    folder.history.concatenate(final, parts)
+    again = folder.sent(4, again=final)
+    for one in (final, again):
+        folder.history.stored(one, "1.bin", 200)
+    folder.put("1.bin", final.data())
+    folder.oracle.check()
+    folder.put("2.bin", parts[1].data() + parts[0].data())
+    folder.wrong("no content")
+
+
+def test_a_part_is_visible(folder: Folder) -> None:
+    """A part of a concatenation is not a file."""
+    part = folder.sent(1, kind="tus-concat")
+    part.partial = True
+    folder.put("1.bin", part.data())
+    folder.wrong("its end was not sent")
+
+
+def test_planted_files(folder: Folder) -> None:
+    """Files of others stay as they are."""
+    planted = PlantedFiles(folder.history, folder.paths)
+    planted.plant("/inbox/theirs", b"theirs")
+    planted.check()
+    folder.put("theirs", b"ours")
+    with pytest.raises(Violation, match="touched"):
+        planted.check()
+    del folder.paths.files["/inbox/theirs"]
+    with pytest.raises(Violation, match="touched"):
+        planted.check()
+
+
+class Told:
+    """A partial upload of which an offset was told."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.attempt = folder.history.begin(1, "tus-resume", 100)
+        self.attempt.url, self.attempt.sent = f"/files/{IDENTITY}", 100
+        folder.history.offset(self.attempt, 60, 0)
+        self.path = f"/inbox/.incoming/partial/{key_of(IDENTITY)}.data"
+        self.paths = folder.paths.files
+        self.paths[self.path] = self.attempt.data()[:80]
+        self.oracle = ToldOffsets(folder.history, folder.paths, "/inbox", folder.oracle)
+
+
+@pytest.fixture(name="told")
+def an_offset(folder: Folder) -> Told:
+    return Told(folder)
+
+
+def test_told_offset(told: Told, folder: Folder) -> None:
+    """The bytes before an offset that was told are there, in the data or in the stored file."""
+    told.oracle.check()
+    del told.paths[told.path]
+    told.attempt.complete = True
+    folder.put("1.bin", told.attempt.data())
+    folder.oracle.check()
+    told.oracle.check()
+
+
+def test_told_offset_is_shortened(told: Told) -> None:
+    """They are not shortened."""
+    told.paths[told.path] = told.attempt.data()[:59]
+    with pytest.raises(Violation, match="59 of 60"):
+        told.oracle.check()
+
+
+def test_told_offset_is_gone(told: Told) -> None:
+    """They are not gone, unless the upload was removed."""
+    del told.paths[told.path]
+    with pytest.raises(Violation, match="gone"):
+        told.oracle.check()
+    told.attempt.may_be_gone = True
+    told.oracle.check()
+
+
+def test_told_offset_of_other_bytes(told: Told) -> None:
+    """They are the sender's."""
+    told.paths[told.path] = b"\0" * 80
+    with pytest.raises(Violation, match="other bytes"):
+        told.oracle.check()
+
+
+def test_expired_uploads_are_removed(told: Told) -> None:
+    """Long after an upload has expired, nothing of it is there."""
+    told.oracle.expect_none(now=100.0, resume_for=60.0)
+    with pytest.raises(Violation, match="expired"):
+        told.oracle.expect_none(now=5000.0, resume_for=60.0)
+
+
+def outcome(kind: str, **more: Any) -> UploadOutcome:
+    return UploadOutcome(kind, "port", "10.0.0.7:1", 100, 1.0, **more)
+
+
+def test_outcomes(folder: Folder) -> None:
+    """What is reported agrees with what was told and is visible."""
+    outcomes = Outcomes(folder.history)
+    observe = outcomes.observer("d1")
+    folder.history.stored(folder.sent(1), "1.bin")
+    observe(outcome("stored", name="1.bin"))
+    observe(outcome("refused", code="busy"))
+    outcomes.check_told(["1.bin"])
+    outcomes.check_agree("d1", "the journal", {"stored": 1, "refused": 1})
+    with pytest.raises(Violation, match="journal of d1 says 0 refused"):
+        outcomes.check_agree("d1", "the journal", {"stored": 1})
+    with pytest.raises(Violation, match="not visible"):
+        outcomes.check_told([])
+    with pytest.raises(Violation, match="twice"):
+        observe(outcome("stored", name="1.bin"))
+
+
+def test_an_unreported_file(folder: Folder) -> None:
+    """A stored file is reported, unless its process died after it had told the sender."""
+    outcomes = Outcomes(folder.history)
+    folder.history.stored(folder.sent(1), "1.bin")
+    with pytest.raises(Violation, match="never reported"):
+        outcomes.check_told(["1.bin"])
+    folder.history.disturbed = 2.0
+    outcomes.check_told(["1.bin"])
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        outcome("stored"),
+        outcome("refused"),
+        outcome("aborted", code="busy"),
+        outcome("refused", code="busy", name="1.bin"),
+        outcome("lost"),
+    ],
+)
+def test_outcomes_that_contradict_themselves(folder: Folder, ended: UploadOutcome) -> None:
+    """An outcome is one of three, with what belongs to it."""
+    with pytest.raises(Violation):
+        Outcomes(folder.history).observer("d1")(ended)
+
+
+def test_journal_counts() -> None:
+    """The lines of a journal are counted by outcome."""
+    assert journal_counts([{"outcome": "stored"}, {"outcome": "stored"}]) == {"stored": 2}
+
+
+def event(level: LogLevel, text: str, **more: Any) -> dict[str, Any]:
+    return {"log_level": level, "log_format": text, **more}
+
+
+def test_log(folder: Folder) -> None:
+    """Lines about uploads are counted; warnings, and errors of the disk, are nothing wrong."""
+    watch = LogWatch(folder.history)
+    watch.expected = ("UNHEALTHY",)
+    watch(event(LogLevel.info, "stored", outcome="stored"))
+    watch(event(LogLevel.warn, "the clock is behind"))
+    watch(event(LogLevel.error, "/inbox: Too many open files"))
+    watch(event(LogLevel.critical, "/inbox: UNHEALTHY, refusing uploads"))
+    assert watch.counts == {"stored": 1}
+    assert not folder.history.violations
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        event(LogLevel.critical, "something"),
+        event(LogLevel.error, "internal error: aborted"),
+        event(LogLevel.critical, "Unhandled error in Deferred", log_failure=Failure(OSError())),
+        event(LogLevel.warn, "harmless?", log_failure=Failure(OSError())),
+    ],
+)
+def test_failures_in_the_log(folder: Folder, wrong: dict[str, Any]) -> None:
+    """A failure that nobody has handled, and an internal error, are found."""
+    LogWatch(folder.history)(wrong)
+    assert folder.history.violations
+
+
+class Descriptors(dict[int, object]):
+    """What a process has open."""
+
+    def things(self) -> dict[int, object]:
+        return self
+
+
+def test_descriptors(folder: Folder) -> None:
+    """A process that is quiet has no more open than at the beginning."""
+    process = SimpleNamespace(name="d1", descriptors=Descriptors({3: object()}))
+    quiet = Quiet(folder.history)
+    quiet.note(process)
+    quiet.check_descriptors(process)
+    process.descriptors[4] = object()
+    quiet.check_descriptors(process, spare=1)
+    with pytest.raises(Violation, match="2 descriptors"):
+        quiet.check_descriptors(process)
+
+
+@pytest.mark.parametrize("what", ["protocols", "uploads_in_flight", "taken", "splices", "groups"])
+def test_frontends(folder: Folder, what: str) -> None:
+    """A front end that is quiet has nothing left."""
+    slots = SimpleNamespace(taken=0, splices=0)
+    groups: list[int] = []
+    frontend = SimpleNamespace(
+        protocols=set(),
+        uploads_in_flight=0,
+        slots=slots,
+        gate=SimpleNamespace(admission=groups),
+    )
+    quiet = Quiet(folder.history)
+    quiet.check_frontends([frontend])
+    if what == "protocols":
+        frontend.protocols.add(1)
+    elif what == "uploads_in_flight":
+        frontend.uploads_in_flight = 1
+    elif what == "groups":
+        groups.append(1)
+    else:
+        setattr(slots, what, 1)
+    with pytest.raises(Violation, match="quiet"):
+        quiet.check_frontends([frontend])
+
+
+def test_budgets(folder: Folder) -> None:
+    """No memory is held when there are no uploads."""
+    quiet = Quiet(folder.history)
+    quiet.check_budgets([SimpleNamespace(held=0)])
+    with pytest.raises(Violation, match="5 bytes"):
+        quiet.check_budgets([SimpleNamespace(held=5)])
+
+
+def test_incoming(folder: Folder) -> None:
+    """Nothing unfinished is left but partial uploads and their records."""
+    quiet = Quiet(folder.history)
+    files = folder.paths.files
+    files["/inbox/.incoming/latest-names"] = b""
+    files["/inbox/.incoming/partial/a.data"] = b""
+    files["/inbox/.incoming/partial/a.record"] = b""
+    quiet.check_incoming(folder.paths, "/inbox")
+    files["/inbox/.incoming/partial/b.data"] = b""
+    with pytest.raises(Violation, match="without a record"):
+        quiet.check_incoming(folder.paths, "/inbox")
+    files["/inbox/.incoming/upload-0123456789ab-1"] = b""
+    with pytest.raises(Violation, match="left in"):
+        quiet.check_incoming(folder.paths, "/inbox")
+
+
+class Place:
+    """A scene, and the oracle about its senders."""
+
+    def __init__(self) -> None:
+        scheduler = Scheduler(Choices(1))
+        self.history = History(lambda: scheduler.now)
+        self.scene = Scene(scheduler, None, self.history)
+        self.oracle = Fates(self.scene)
+
+
+def test_reasons() -> None:
+    """A refusal has a reason: in the world, or in what its sender does."""
+    place = Place()
+    history, facts = place.history, place.scene.facts
+    facts.allowed = {"busy"}
+    facts.max_size = 50
+    for number, size, code, kind, honest in (
+        (1, 10, "busy", "raw-whole", True),
+        (2, 51, "too-large", "raw-whole", True),
+        (3, 0, "empty", "raw-empty", False),
+        (4, 10, "timeout", "raw-slow", False),
+    ):
+        history.refused(history.begin(number, kind, size, honest=honest), code)
+    place.oracle.check_reasons()
+    for number, size, code, kind in (
+        (5, 10, "store-error", "raw-whole"),
+        (6, 50, "too-large", "raw-whole"),
+        (7, 1, "empty", "raw-whole"),
+        (8, 10, "timeout", "raw-whole"),
+    ):
+        history.refused(history.begin(number, kind, size), code)
+        with pytest.raises(Violation, match="without a reason"):
+            place.oracle.check_reasons()
+
+
+def test_everyone_ends() -> None:
+    """A sender that is still there is found."""
+    place = Place()
+    place.oracle.check_ended()
+    place.scene.running["1"] = SimpleNamespace(kind="raw-whole")
+    with pytest.raises(Violation, match="still there"):
+        place.oracle.check_ended()
+
+
+def test_honest_senders_are_served() -> None:
+    """When nothing is in its way, an honest sender is served, and in time."""
+    place = Place()
+    history = place.history
+    place.scene.facts.calm = 0.0
+    attempt = history.begin(1, "raw-whole", 10)
+    attempt.complete = True
+    with pytest.raises(Violation, match="not served"):
+        place.oracle.check_served(within=5.0)
+    history.stored(attempt, None)
+    place.oracle.check_served(within=5.0)
+    place.scene.scheduler.now = 6.0
+    with pytest.raises(Violation, match="not served"):
+        place.oracle.check_served(within=5.0)
+    attempt.honest = False
+    place.oracle.check_served(within=5.0)

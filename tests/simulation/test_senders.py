@@ -1,0 +1,431 @@
+"""
+Senders, against servers that keep their promises, and against some that do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.simulation.choices import Choices
+from tests.simulation.history import LOST, REFUSED, STORED, Attempt, History, Violation
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.senders.kinds import KINDS
+from tests.simulation.senders.scene import Scene, Sizes, Target
+
+HEAD = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n(.*?)\r\n\r\n", re.DOTALL)
+SIZES = Sizes(tiny=0, small=1, middle=0, large=0, huge=0)
+
+Serve = Callable[[bytes, bool], "tuple[bytes, bool] | None"]
+"""Takes what has come, and whether that is all; returns an answer, and whether it is the last."""
+
+
+class Connection:
+    """The sender's side of a connection to a server in memory."""
+
+    def __init__(self, scheduler: Scheduler, line: Any, serve: Serve) -> None:
+        self._scheduler = scheduler
+        self._line = line
+        self._serve = serve
+        self._data = b""
+        self._over = False
+
+    def send(self, data: bytes) -> int:
+        self._data += data
+        self._scheduler.call_later(0.01, self._answer, False)
+        return len(data)
+
+    def urgent(self, data: bytes) -> bool:
+        self.send(data)
+        return True
+
+    def half_close(self) -> None:
+        self._scheduler.call_later(0.01, self._answer, True)
+
+    def reset(self) -> None:
+        self._over = True
+
+    close = vanish = reset
+
+    def stop_reading(self) -> None:
+        self._line = Silent()
+
+    def _answer(self, ended: bool) -> None:
+        while not self._over:
+            answer = self._serve(self._data, ended)
+            if answer is None:
+                if ended:
+                    self._over = True
+                    self._line.ended()
+                return
+            data, last = answer
+            self._data = b""
+            self._line.received(data)
+            if last and not self._over:
+                self._over = True
+                self._line.ended()
+
+
+class Silent:
+    """A sender that does not read."""
+
+    def received(self, data: bytes) -> None:
+        pass
+
+    def ended(self) -> None:
+        pass
+
+
+class Net:
+    """A network with one server; without one, nobody can connect."""
+
+    def __init__(self, scheduler: Scheduler, server: Callable[[], Serve] | None) -> None:
+        self._scheduler = scheduler
+        self._server = server
+
+    def connect(self, line: Any, host: str, port: int, *, address: str) -> None:
+        if self._server is None:
+            self._scheduler.call_later(0.01, line.lost, True)
+        else:
+            connection = Connection(self._scheduler, line, self._server())
+            self._scheduler.call_later(0.01, line.connected, connection)
+
+
+def run(kind: str, server: Callable[[], Serve] | None, seed: int = 1, **facts: Any) -> History:
+    """Run one sender until it ends; return what it was told."""
+    scheduler = Scheduler(Choices(seed))
+    history = History(lambda: scheduler.now)
+    net, ports = Net(scheduler, server), [Target("10.0.0.1", 1)]
+    scene = Scene(scheduler, net, history, raw=ports, http=ports, sizes=SIZES)
+    for name, value in facts.items():
+        setattr(scene.facts, name, value)
+    KINDS[kind](scene, Choices(seed), 3).start()
+    scheduler.run(until=5000.0)
+    assert not scene.running
+    assert all(it.ended is not None for it in history.attempts.values())
+    return history
+
+
+def told(history: History) -> list[str]:
+    """Return what each attempt was told."""
+    return [it.told for it in history.attempts.values()]
+
+
+def always(answer: bytes) -> Callable[[], Serve]:
+    """Return a raw server that answers so at the end."""
+    return lambda: lambda data, ended: (answer, True) if ended else None
+
+
+def with_receipt(data: bytes, ended: bool) -> tuple[bytes, bool] | None:
+    """Answer as a raw server with receipts does."""
+    if not ended:
+        return None
+    digest = hashlib.sha256(data).hexdigest()
+    return f"上传成功 1.bin {len(data)} {digest}\n".encode(), True
+
+
+@pytest.mark.parametrize("kind", ["raw-whole", "raw-pieces", "raw-urgent"])
+def test_raw(kind: str) -> None:
+    """Senders of raw TCP note success, once."""
+    assert told(run(kind, always("上传成功".encode()))) == [STORED]
+
+
+def test_raw_with_receipts() -> None:
+    """They compare a receipt with what they have sent."""
+    history = run("raw-whole", lambda: with_receipt, receipts=True)
+    assert [*history.names] == ["1.bin"]
+
+
+def test_raw_refused() -> None:
+    """They note the code of a refusal, and try again only if that may help."""
+    history = run("raw-whole", always("上传失败: too-large no\n".encode()))
+    assert [(it.told, it.code) for it in history.attempts.values()] == [(REFUSED, "too-large")]
+    history = run("raw-whole", always("上传失败: busy later\n".encode()))
+    assert told(history) == [REFUSED] * 3
+    assert len(history.contents) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "上传成功\n",
+        "上传成",
+        "上传成功上传成功",
+        "上传失败: nonsense no\n",
+        "上传失败: busy no",
+        "上传失败: busy no\n上传成功",
+        "上传成功 1.bin 3 " + "0" * 64 + "\n",
+    ],
+)
+def test_raw_wrong_answers(answer: str) -> None:
+    """An answer that is none of those that there are is a violation."""
+    with pytest.raises(Violation, match="wrong answer"):
+        run("raw-whole", always(answer.encode()))
+
+
+def test_raw_wrong_receipt() -> None:
+    """A receipt of other bytes is a violation."""
+    answer = f"上传成功 1.bin 3 {'0' * 64}\n".encode()
+    with pytest.raises(Violation, match="size"):
+        run("raw-whole", always(answer), receipts=True)
+
+
+def test_raw_lost() -> None:
+    """A connection that ends without an answer, or that cannot be made, is noted as lost."""
+    assert set(told(run("raw-whole", always(b"")))) == {LOST}
+    assert set(told(run("raw-whole", None))) == {LOST}
+
+
+@pytest.mark.parametrize(
+    "kind", ["raw-reset", "raw-vanish", "raw-slow", "raw-no-end", "raw-leaves"]
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_those_that_do_not_end_well(kind: str, seed: int) -> None:
+    """Senders that break off come to their end."""
+    for attempt in run(kind, always("上传成功".encode()), seed).attempts.values():
+        assert attempt.told != REFUSED
+
+
+class HttpServer:
+    """
+    A server of PUT, POST and tus in memory.
+
+    :ivar lie: what it does wrong.
+    """
+
+    def __init__(self, lie: str = "") -> None:
+        self.lie = lie
+        self.files: list[bytes] = []
+        self.partials: dict[str, tuple[int | None, bytes, bool]] = {}
+
+    def __call__(self) -> Serve:
+        """Return what serves one connection."""
+        return self._serve
+
+    def _serve(self, data: bytes, ended: bool) -> tuple[bytes, bool] | None:
+        found = HEAD.match(data)
+        if found is None:
+            return None
+        method, path = found[1].decode(), found[2].decode()
+        fields = dict(line.lower().split(": ", 1) for line in found[3].decode().split("\r\n"))
+        body, rest = data[found.end() :], b""
+        if "transfer-encoding" in fields:
+            if not body.endswith(b"0\r\n\r\n") and b"\r\n0\r\n" not in body[-300:]:
+                return None
+            body = _dechunked(body)
+        else:
+            size = int(fields.get("content-length", "0"))
+            if len(body) < size:
+                return None
+            body, rest = body[:size], body[size:]
+        response = self._respond(method, path, fields, body)
+        if self.lie == "twice":
+            response += response
+        last = fields.get("connection") == "close"
+        if rest:
+            more = self._serve(rest, ended)
+            if more is not None:
+                return response + more[0], more[1]
+        return response, last
+
+    def _respond(self, method: str, path: str, fields: dict[str, str], body: bytes) -> bytes:
+        if path.startswith("/files"):
+            return self._tus(method, path, fields, body)
+        digest = hashlib.sha256(body)
+        for name in ("repr-digest", "content-digest"):
+            if name in fields and self.lie != "digest":
+                kind = fields[name].partition("=")[0]
+                if fields[name] != _digest(body, kind).lower():
+                    return _response(460, "上传失败: digest-mismatch no\n")
+        self.files.append(body)
+        more: dict[str, Any] = {}
+        if "want-repr-digest" in fields:
+            more["Repr-Digest"] = _digest(body, "sha-256")
+        size = len(body) + (self.lie == "size")
+        receipt = f"上传成功 {len(self.files)}.bin {size} {digest.hexdigest()}\n"
+        return _response(200 if self.lie == "status" else 201, receipt, **more)
+
+    def _tus(self, method: str, path: str, fields: dict[str, str], body: bytes) -> bytes:
+        if method == "POST":
+            return self._create(fields, body)
+        state = self.partials.get(path)
+        if state is None:
+            return _response(404, "上传失败: not-found no\n", tus=True)
+        length, data, part = state
+        if method == "DELETE":
+            del self.partials[path]
+            return _response(204, None, tus=True)
+        if method == "PATCH":
+            if int(fields["upload-offset"]) != len(data):
+                return self._state(path, 409)
+            checksum = fields.get("upload-checksum")
+            if checksum is not None and self.lie != "checksum":
+                kind = checksum.partition(" ")[0]
+                if TusChecksum(body, kind).lower() != checksum:
+                    return _response(460, "上传失败: digest-mismatch no\n", tus=True)
+            if "upload-length" in fields:
+                length = int(fields["upload-length"])
+            past = length is not None and len(data) + len(body) > length
+            self.partials[path] = length, (data + body)[:length], part
+            if past and self.lie != "past":
+                return self._state(path, 413)
+            return self._state(path, 204)
+        return self._state(path, 200)
+
+    def _create(self, fields: dict[str, str], body: bytes) -> bytes:
+        path = f"/files/{len(self.partials) + 1:032x}"
+        concatenation = fields.get("upload-concat", "")
+        length = int(fields["upload-length"]) if "upload-length" in fields else None
+        if concatenation.startswith("final;"):
+            urls = concatenation.removeprefix("final;").split(" ")
+            body = b"".join(self.partials[url][1] for url in urls)
+            length = len(body)
+        self.partials[path] = length, body, concatenation == "partial"
+        return self._state(path, 201, Location=f"http://box.example{path}")
+
+    def _state(self, path: str, status: int, **more: Any) -> bytes:
+        length, data, part = self.partials[path]
+        offset = len(data) - (len(data) if self.lie == "back" and len(data) != length else 0)
+        more["Upload-Offset"] = str(offset)
+        if status == 200:
+            if length is None:
+                more["Upload-Defer-Length"] = "1"
+            else:
+                more["Upload-Length"] = str(length)
+        if len(data) == length and not part and self.lie != "nameless":
+            if data not in self.files:
+                self.files.append(data)
+            more["Stored-As"] = f"{self.files.index(data) + 1}.bin"
+        text = {409: "上传失败: conflict no\n", 413: "上传失败: too-large no\n"}.get(status)
+        if status in (200, 201):
+            text = ""
+        return _response(status, text, tus=True, head=status == 200, **more)
+
+
+def TusChecksum(data: bytes, kind: str) -> str:
+    from tests.simulation.senders.tus_sender import TusSender  # noqa: PLC0415
+
+    return TusSender.checksum(data, kind)
+
+
+def _digest(data: bytes, kind: str) -> str:
+    digest = TusChecksum(data, kind.replace("-", "")).partition(" ")[2]
+    return f"{kind}=:{digest}:"
+
+
+def _dechunked(data: bytes) -> bytes:
+    body = b""
+    while data:
+        line, _, rest = data.partition(b"\r\n")
+        size = int(line, 16)
+        if not size:
+            break
+        body, data = body + rest[:size], rest[size + 2 :]
+    return body
+
+
+def _response(
+    status: int, text: str | None, *, tus: bool = False, head: bool = False, **more: Any
+) -> bytes:
+    lines = [f"HTTP/1.1 {status} Something", "Date: now"]
+    if tus:
+        lines.append("Tus-Resumable: 1.0.0")
+    body = (text or "").encode()
+    if status != 204:
+        lines += [f"Content-Length: {len(body)}", "Content-Type: text/plain; charset=utf-8"]
+    lines += [f"{name}: {value}" for name, value in more.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if head else body)
+
+
+PLAIN = ("http-put", "http-keep-alive", "http-pipelining")
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("seed", range(12))
+def test_http(kind: str, seed: int) -> None:
+    """Senders of HTTP note success for each file; a wrong digest is refused."""
+    server = HttpServer()
+    history = run(kind, server, seed)
+    stored = [it for it in history.attempts.values() if it.told == STORED]
+    assert [it.data() for it in stored] == server.files
+    assert all(
+        it.told == STORED or it.code == "digest-mismatch" for it in history.attempts.values()
+    )
+
+
+@pytest.mark.parametrize("lie", ["twice", "digest", "size", "status"])
+def test_http_lies(lie: str) -> None:
+    """Two responses, a wrong size, a wrong status, an unchecked digest are violations."""
+    seeds = range(30)
+    found = 0
+    for seed in seeds:
+        try:
+            run("http-keep-alive", HttpServer(lie), seed)
+        except Violation:
+            found += 1
+    assert found >= (3 if lie == "digest" else 20)
+
+
+RESUMED = ("tus-resume", "tus-defer", "tus-checksum", "tus-rivals", "tus-concat", "tus-overrun")
+
+
+@pytest.mark.parametrize("kind", RESUMED)
+@pytest.mark.parametrize("seed", range(8))
+def test_tus(kind: str, seed: int) -> None:
+    """Senders of tus resume until all of their file is stored."""
+    server = HttpServer()
+    history = run(kind, server, seed)
+    done: list[Attempt] = [it for it in history.attempts.values() if not it.partial]
+    assert [it.told for it in done] == [STORED]
+    assert done[0].data() in server.files
+
+
+@pytest.mark.parametrize("kind", ["tus-delete", "tus-expire"])
+@pytest.mark.parametrize("seed", range(4))
+def test_tus_without_an_end(kind: str, seed: int) -> None:
+    """Those that remove, or forget, their upload come to their end."""
+    run(kind, HttpServer(), seed)
+
+
+@pytest.mark.parametrize(
+    ("lie", "kind"),
+    [
+        ("back", "tus-resume"),
+        ("nameless", "tus-resume"),
+        ("checksum", "tus-checksum"),
+        ("past", "tus-overrun"),
+        ("twice", "tus-resume"),
+    ],
+)
+def test_tus_lies(lie: str, kind: str) -> None:
+    """Offsets that go back, files without a name, wrong checksums that pass are violations."""
+    found = 0
+    for seed in range(20):
+        try:
+            run(kind, HttpServer(lie), seed)
+        except Violation:
+            found += 1
+    assert found >= 5
+
+
+def test_tus_forgotten() -> None:
+    """An upload that is gone although it was just there is a violation."""
+
+    class Forgets(HttpServer):
+        def _state(self, path: str, status: int, **more: Any) -> bytes:
+            state = super()._state(path, status, **more)
+            self.partials.clear()
+            return state
+
+    with pytest.raises(Violation, match="gone after"):
+        run("tus-resume", Forgets(), 3)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("hostile")])
+def test_hostile(kind: str) -> None:
+    """Those that abuse a server come to their end."""
+    run(kind, lambda: lambda data, ended: None)

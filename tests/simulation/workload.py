@@ -1,0 +1,341 @@
+"""
+What happens in a world: who sends what, to which daemons, and what goes wrong meanwhile.
+
+Each plan leaves out much of what could happen, and exaggerates some of the rest (swarm
+testing): what a daemon does about one thing would otherwise hide what it does about
+another.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from tests.simulation.choices import Choices
+from tests.simulation.senders.kinds import KINDS
+from tests.simulation.senders.scene import Facts, Scene, Sizes
+
+__all__ = ["CALM_KINDS", "Plan", "facts_of", "populate"]
+
+TOKEN = "tok_" + "S" * 43
+
+CALM_KINDS = ("raw-whole", "http-put", "tus-resume")
+"""The kinds of honest senders that come when all faults have stopped."""
+
+HOSTILE = tuple(kind for kind in KINDS if kind.startswith("hostile"))
+
+SETTLE = 60.0
+"""Seconds after the last fault until honest senders must be served."""
+
+_CALLS = ("create", "write", "fsync", "rename", "link", "unlink", "close", "truncate", "lock")
+_FAULTS = (
+    *("fail", "fail", "slow", "slow", "stall", "shorten", "read-only"),
+    *("capacity", "inodes", "quota", "partition"),
+)
+_KILL_CALLS = (*_CALLS, "open_record_to_create", "replace", "splice", "chmod", "datasync")
+
+
+@dataclass
+class Plan:
+    """
+    What happens in a world: plain data.
+
+    :ivar seed: decides everything that the plan does not say.
+    :ivar senders: how many there are.
+    :ivar weights: how likely each kind of them is.
+    :ivar arrival: ``burst``, ``steady`` or ``storm``.
+    :ivar seconds: in which they arrive.
+    :ivar sizes: weights of the sizes of contents; see `Sizes`.
+    :ivar addresses: how many addresses they have.
+    :ivar options: of the daemon, by name.
+    :ivar http: whether it listens for HTTP, too.
+    :ivar daemons: how many processes share the directory.
+    :ivar file_system: its profile: ``ext4``, ``xfs``, ``btrfs`` or ``weakest``.
+    :ivar network: what differs from the ordinary profile of the network.
+    :ivar events: what happens to daemons and machine: each has ``at`` (seconds) and ``do``:
+        ``kill``, ``kill-at`` (a system call), ``cut``, ``term``, ``reload``, ``clock``.
+    :ivar faults: of the disk and the network: each has ``at``, ``until`` and ``do``.
+    :ivar late: how many honest senders come when all faults have stopped.
+    :ivar without: the numbers of senders that are left out.
+    """
+
+    seed: int
+    senders: int = 20
+    weights: dict[str, float] = field(default_factory=dict)
+    arrival: str = "steady"
+    seconds: float = 5.0
+    sizes: dict[str, float] = field(default_factory=dict)
+    addresses: int = 10
+    options: dict[str, str | int] = field(default_factory=dict)
+    http: bool = True
+    daemons: int = 1
+    file_system: str = "ext4"
+    network: dict[str, Any] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    late: int = 3
+    without: list[int] = field(default_factory=list)
+
+    @classmethod
+    def from_seed(cls, seed: int) -> Self:
+        """Return the plan of a seed."""
+        choices = Choices(seed).fork("plan")
+        plan = cls(seed)
+        plan.senders = int(10 * 20 ** (choices.random() ** 2))
+        plan.arrival = choices.pick(("burst", "steady", "steady", "storm"))
+        plan.seconds = choices.pick((0.5, 3.0, 10.0, 60.0))
+        plan.http = choices.chance(0.7)
+        plan.daemons = choices.weighted({1: 0.7, 2: 0.2, 3: 0.1})
+        plan.addresses = choices.pick((1, 3, 10, 50))
+        plan.file_system = choices.weighted({"ext4": 4, "xfs": 3, "btrfs": 2, "weakest": 2})
+        plan.weights = _weights(choices, http=plan.http)
+        plan.sizes = _sizes(choices)
+        plan.network = _network(choices)
+        plan.options = _options(choices, http=plan.http)
+        plan.events = _events(choices, plan)
+        plan.faults = _faults(choices, plan)
+        return plan
+
+    @property
+    def calm(self) -> float:
+        """When all that goes wrong is over, and its consequences too, in virtual seconds."""
+        ends = [float(it.get("until", it["at"])) for it in self.faults]
+        ends += [float(it["at"]) + float(it.get("down", 0.0)) for it in self.events]
+        return max(self.seconds, *ends, 0.0) + SETTLE
+
+    def keeps(self, number: int) -> bool:
+        """Return whether a sender is not left out."""
+        return number not in self.without
+
+    def to_json(self) -> str:
+        """Return it as text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """
+        Return a plan from its text.
+
+        :raises ValueError: it is none.
+        """
+        value = json.loads(text)
+        known = {it.name for it in fields(cls)}
+        if not isinstance(value, dict) or not known.issuperset(value) or "seed" not in value:
+            raise ValueError(f"this is no plan: {text[:100]}")
+        return cls(**value)
+
+
+def _weights(choices: Choices, *, http: bool) -> dict[str, float]:
+    kinds = [it for it in KINDS if http or not KINDS[it].needs_http]
+    some = choices.between(0.1, 1.0)
+    weights = {kind: choices.pick((0.2, 1.0, 1.0, 5.0)) for kind in kinds if choices.chance(some)}
+    if choices.chance(0.6):
+        weights = {kind: it for kind, it in weights.items() if kind not in HOSTILE}
+    weights.setdefault("raw-whole", choices.pick((0.5, 3.0)))
+    return {kind: weights[kind] for kind in kinds if kind in weights}
+
+
+def _sizes(choices: Choices) -> dict[str, float]:
+    sizes = Sizes()._asdict()
+    for name in sizes:
+        sizes[name] *= choices.pick((0.0, 0.3, 1.0, 1.0, 3.0))
+    sizes["small"] = max(sizes["small"], 1.0)
+    return sizes
+
+
+def _network(choices: Choices) -> dict[str, Any]:
+    network: dict[str, Any] = {}
+    if choices.chance(0.4):
+        network["latency"] = [0.0, choices.pick((0.0, 0.001, 0.3))]
+    if choices.chance(0.2):
+        network["loss"] = choices.pick((0.01, 0.1))
+    if choices.chance(0.3):
+        network["split"] = choices.pick((0.0, 0.6))
+        network["segment"] = choices.pick((100, 1448, 65536))
+    if choices.chance(0.2):
+        network["receive_buffer"] = network["send_buffer"] = choices.pick((4096, 1 << 20))
+    return network
+
+
+def _options(choices: Choices, *, http: bool) -> dict[str, str | int]:
+    def some(name: str, chance: float, *values: str | int) -> None:
+        if choices.chance(chance):
+            options[name] = choices.pick(values)
+
+    options: dict[str, str | int] = {}
+    some("receipts", 0.4, 1)
+    some("allow-empty", 0.2, 1)
+    some("max-size", 0.3, 1000, 50_000, 1_000_000)
+    some("suffix", 0.2, ".jpg", "")
+    some("reserve", 0.3, 0, "64K", "50%")
+    some("idle-timeout", 0.4, 2, 10, 20)
+    some("min-rate", 0.3, 0, 2000)
+    some("finish-after-idle", 0.1, 1, 5)
+    some("max-connections", 0.15, 5, 40)
+    some("max-per-address", 0.3, 0, 3, 20)
+    some("disk-threads", 0.3, 1, 2, 4)
+    some("journal", 0.4, "/var/journal")
+    some("metrics", 0.3, "9464")
+    some("drain", 0.3, 0, 2)
+    some("on-upload", 0.2, "program")
+    if http:
+        some("names", 0.3, "time-original")
+        some("tokens", 0.2, "/etc/tokens")
+        some("resume-for", 0.4, "1m", "5m")
+        some("max-partials", 0.15, 3, 20)
+        some("max-partials-per-address", 0.15, 2, 10)
+        some("max-partials-size", 0.15, 50_000, 3_000_000)
+    return options
+
+
+def _events(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
+    end = plan.seconds * 1.5
+    events: list[dict[str, Any]] = []
+    kinds = {
+        it: choices.pick((0.0, 0.0, 1.0, 3.0)) for it in ("kill", "kill-at", "cut", "term", "clock")
+    }
+    kinds["reload"] = choices.pick((0.0, 0.0, 0.5))
+    if not any(kinds.values()):
+        return events
+    for _ in range(choices.below(7)):
+        kind = choices.weighted(kinds)
+        event: dict[str, Any] = {"at": round(choices.between(0, end), 4), "do": kind}
+        if kind != "cut" and kind != "clock":
+            event["daemon"] = choices.below(plan.daemons)
+        if kind == "kill-at":
+            event["call"] = choices.pick(_KILL_CALLS)
+            event["after"] = choices.below(1 + choices.below(30))
+        if kind in ("kill", "kill-at", "cut", "term"):
+            event["down"] = round(choices.pick((0.0, 0.1, 2.0)) * choices.random(), 4)
+        if kind == "clock":
+            event["by"] = choices.pick((-86400, -3600, -1, 1, 3600, 86400))
+        if kind == "reload":
+            event["options"] = {"max-per-address": choices.pick((0, 5, 50))}
+        events.append(event)
+    return sorted(events, key=lambda it: float(it["at"]))
+
+
+def _faults(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
+    faults: list[dict[str, Any]] = []
+    if choices.chance(0.4):
+        return faults
+    end = plan.seconds * 1.5
+    for _ in range(1 + choices.below(4)):
+        at = choices.between(0, end)
+        fault: dict[str, Any] = {
+            "at": round(at, 4),
+            "until": round(at + choices.pick((0.1, 2.0, 20.0)) * choices.random(), 4),
+            "do": choices.pick(_FAULTS),
+        }
+        kind = fault["do"]
+        if kind in ("fail", "slow", "stall"):
+            fault["call"] = choices.pick(_CALLS)
+        if kind == "fail":
+            names = ("EIO", "EIO", "ENOSPC", "EDQUOT", "EMFILE", "ENOMEM", "EACCES")
+            fault["errno"] = getattr(errno, choices.pick(names))
+            fault["times"] = choices.pick((1, 1, 3, 1_000_000))
+            fault["chance"] = choices.pick((1.0, 1.0, 0.2))
+            fault["after"] = choices.below(1 + choices.below(20))
+        elif kind == "slow":
+            fault["low"], fault["high"] = choices.pick(((0.0, 0.05), (0.0, 3.0), (5.0, 30.0)))
+            fault["chance"] = choices.pick((1.0, 0.1))
+        elif kind == "shorten":
+            fault["chance"] = choices.pick((0.1, 1.0))
+        elif kind == "capacity":
+            fault["bytes"] = choices.pick((0, 100_000, 2_000_000))
+        elif kind == "quota":
+            fault["bytes"] = choices.pick((0, 50_000, 1_000_000))
+        elif kind == "inodes":
+            fault["number"] = choices.pick((0, 30))
+        faults.append(fault)
+    return sorted(faults, key=lambda it: float(it["at"]))
+
+
+_SECONDS = {"1m": 60.0, "5m": 300.0}
+_DISK_TROUBLE = ("fail", "slow", "stall", "shorten", "read-only", "capacity", "inodes", "quota")
+
+
+def facts_of(plan: Plan) -> Facts:
+    """Return what senders may expect of the daemons of a plan."""
+    options: Mapping[str, Any] = plan.options
+    facts = Facts()
+    facts.max_size = int(options.get("max-size", 0))
+    facts.receipts = bool(options.get("receipts", 0))
+    facts.allow_empty = bool(options.get("allow-empty", 0))
+    facts.token = TOKEN if "tokens" in options else ""
+    facts.idle_timeout = float(options.get("idle-timeout", 60))
+    facts.finish_after_idle = float(options.get("finish-after-idle", 0))
+    facts.min_rate = int(options.get("min-rate", 500))
+    facts.names = str(options.get("names", "time"))
+    facts.resume_for = _SECONDS.get(str(options.get("resume-for", "")), 86400.0)
+    facts.allowed = _allowed(plan)
+    happened = {it["do"] for it in (*plan.events, *plan.faults)}
+    facts.forgets = bool(
+        happened.intersection(("clock", "capacity", "quota", "inodes"))
+        or "max-partials" in options
+        or "max-partials-size" in options
+        or options.get("reserve") == "50%"
+    )
+    facts.calm = plan.calm
+    return facts
+
+
+def _allowed(plan: Plan) -> set[str]:
+    """Return the codes of refusals for which the plan gives a reason."""
+    allowed = set()
+    happened = {it["do"] for it in (*plan.events, *plan.faults)}
+    if "term" in happened:
+        allowed.add("shutting-down")
+    if happened.intersection(_DISK_TROUBLE) or "max-partials-size" in plan.options:
+        allowed.update(("store-error", "no-space", "busy"))
+    if plan.options.get("reserve") == "50%":
+        allowed.add("no-space")
+    crowded = plan.senders > 15 or any(it in plan.weights for it in HOSTILE)
+    limits = ("max-connections", "max-per-address", "max-partials", "max-partials-per-address")
+    if crowded or any(name in plan.options for name in limits):
+        allowed.add("busy")
+    # A sender that has to wait is not silent; but segments that are lost look like silence.
+    slow = "partition" in happened or plan.network.get("loss") or plan.network.get("segment") == 100
+    if slow or "clock" in happened:
+        allowed.add("timeout")
+    return allowed
+
+
+def populate(scene: Scene, plan: Plan, kinds: Iterable[str] = CALM_KINDS) -> None:
+    """
+    Have all senders of a plan arrive in their time.
+
+    :param kinds: of the honest ones that come when all faults have stopped.
+    """
+    root = Choices(plan.seed)
+    for number in range(plan.senders):
+        if not plan.keeps(number):
+            continue
+        choices = root.fork(f"sender {number}")
+        kind = choices.weighted(plan.weights)
+        scene.scheduler.call_at(
+            _arrival(plan, choices, number), _start, scene, kind, choices, number
+        )
+    late = [it for it in kinds if plan.http or not KINDS[it].needs_http]
+    for number in range(plan.senders, plan.senders + plan.late):
+        if not plan.keeps(number):
+            continue
+        choices = root.fork(f"sender {number}")
+        when = plan.calm + choices.between(0, 5.0)
+        kind = late[number % len(late)]
+        scene.scheduler.call_at(when, _start, scene, kind, choices, number)
+
+
+def _arrival(plan: Plan, choices: Choices, number: int) -> float:
+    if plan.arrival == "burst":
+        return choices.between(0, 0.001)
+    if plan.arrival == "storm":  # in three waves
+        return plan.seconds * (number % 3) / 3 + choices.between(0, 0.05)
+    return choices.between(0, plan.seconds)
+
+
+def _start(scene: Scene, kind: str, choices: Choices, number: int) -> None:
+    KINDS[kind](scene, choices, number).start()
