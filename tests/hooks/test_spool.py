@@ -26,6 +26,7 @@ from tests.support.hook_markers import (
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
+from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import _Scan, scan
 from twisted_upload.stores.directory.commit_batch import commit_one
@@ -96,13 +97,13 @@ def test_order_and_number(folder: Folder) -> None:
 def test_removed(folder: Folder, tmp_path: Path) -> None:
     """A removed marker is not found again; removing it twice is no error."""
     _, marker = store_marked(folder, MOMENT, b"hello")
-    held = queue_of(folder).lock(marker)
+    held = queue_of(folder).lock(marker, kill_orphans)
     assert held is not None
     os.close(held)
     queue_of(folder).remove(marker)
     queue_of(folder).remove(marker)
     with pytest.raises(FileNotFoundError):
-        queue_of(folder).lock(marker)
+        queue_of(folder).lock(marker, kill_orphans)
     assert waiting(tmp_path) == []
 
 
@@ -359,7 +360,7 @@ def test_marker_removed_too_early(tmp_path: Path, durable: bool) -> None:
     files.rename = rename  # type: ignore[method-assign]
     part.publish()
     marker.stored_as(part.stored_file().name)
-    held = queue_of(folder).lock(marker)
+    held = queue_of(folder).lock(marker, kill_orphans)
     assert held is not None
     assert queue_of(folder).digest(marker) is not None
     os.close(held)

@@ -19,6 +19,7 @@ from tests.support.frontends import open_frontend
 from tests.support.waiting import reactor
 from tests.support.ways import Way
 from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import CannotStart
@@ -45,7 +46,7 @@ class Rig:
         self.clock = Clock()
         self.disk = ManualDisk()
         self.log: list[str] = []
-        files = JournalFiles(str(self.path), 0, 0)
+        files = JournalFiles(str(self.path), Files(), 0, 0)
         self.journal = Journal(files, self.disk, self.clock, lambda: MOMENT)
 
     def __call__(self, event: LogEvent) -> None:
@@ -301,7 +302,9 @@ async def test_observer(way: Way, tmp_path: Path) -> None:
     path = tmp_path / "journal"
     async with open_frontend(RawSettings(max_size=4)) as frontend:
         disk = DiskThreads(reactor, 1, "journal")
-        journal = Journal(JournalFiles(str(path), 0, 0), disk, frontend.clock, lambda: MOMENT)
+        journal = Journal(
+            JournalFiles(str(path), Files(), 0, 0), disk, frontend.clock, lambda: MOMENT
+        )
         frontend.factory.observers = (journal,)
         await way.send(frontend, b"1234")
         await way.send(frontend, b"12345")

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.daemon import PATIENCE, on_a_file_system
 from tests.support.processes import open_descriptors
+from twisted_upload.disk.files import Files
 from twisted_upload.errors import CannotStart
 from twisted_upload.observability.journal_files import JournalFiles
 from twisted_upload.observability.journal_reader import open_journal
@@ -26,7 +27,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become
 
 
 def journal(path: Path, size: int = 0, keep: int = 3) -> JournalFiles:
-    return JournalFiles(str(path), size, keep)
+    return JournalFiles(str(path), Files(), size, keep)
 
 
 def whole(path: Path) -> bytes:
@@ -124,9 +125,7 @@ def test_renamed_while_it_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with path.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         waits = threading.Event()
-        monkeypatch.setattr(
-            "twisted_upload.observability.journal_files.time.sleep", lambda _: waits.set()
-        )
+        monkeypatch.setattr(Files, "pause", lambda *_: waits.set())
         appending = threading.Thread(target=files.append, args=(b"two\n",))
         appending.start()
         assert waits.wait(PATIENCE)
@@ -143,7 +142,7 @@ def test_a_lock_that_is_held_for_ever(path: Path) -> None:
     path.touch()
     with path.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        files = JournalFiles(str(path), 0, 3, patience=0.01)
+        files = JournalFiles(str(path), Files(), 0, 3, patience=0.01)
         files.check()
         with pytest.raises(OSError, match="another process has locked it"):
             files.append(b"line\n")
@@ -420,9 +419,10 @@ def test_full_disk(tmp_path: Path) -> None:
     """On a disk that is really full, nothing is written, and nothing torn stays."""
     program = (
         "import sys\n"
+        "from twisted_upload.disk.files import Files\n"
         "from twisted_upload.observability.journal_files import JournalFiles\n"
         "path = sys.argv[1] + '/journal'\n"
-        "files = JournalFiles(path, 0, 0)\n"
+        "files = JournalFiles(path, Files(), 0, 0)\n"
         "count = 0\n"
         "try:\n"
         "    while True:\n"

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.processes import open_descriptors
+from twisted_upload.disk.files import Files
 from twisted_upload.observability import journal_reader
 from twisted_upload.observability.journal_files import JournalFiles
 from twisted_upload.observability.journal_filter import Filter, Totals, parse_peer
@@ -271,7 +272,7 @@ def test_what_is_appended(path: Path) -> None:
 def test_rotated_meanwhile(path: Path) -> None:
     """However often the journal is rotated between two looks, nothing is missed or read twice."""
     reader = Reader(str(path))
-    files = JournalFiles(str(path), len(line("1")), 10)
+    files = JournalFiles(str(path), Files(), len(line("1")), 10)
     files.append(line("1"))
     assert names(reader) == ["1"]
     for number in range(2, 6):

@@ -18,6 +18,7 @@ from tests.support.hook_markers import hooked_folder, queue_of, store_marked
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.hooks.command import HookEnd
+from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.program import ProgramCommand
 from twisted_upload.hooks.runner import HookRunner
 from twisted_upload.interfaces import NO_METADATA, Metadata
@@ -57,6 +58,9 @@ class Programs:
         self.told.append(variables)
         ends = self.ends[variables["UPLOAD_NAME"]]
         return ends.popleft() if ends else SUCCESS
+
+    def end_orphans(self, held: int, folder: int) -> None:
+        kill_orphans(held, folder)
 
     def stop(self) -> None:
         self.stopped = True

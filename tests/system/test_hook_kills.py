@@ -361,9 +361,10 @@ SIBLING = """
 import sys
 from pathlib import Path
 from tests.support.hook_markers import *
+from twisted_upload.hooks.orphans import kill_orphans
 folder = hooked_folder(Path(sys.argv[1]))
 _, marker = store_marked(folder, (1795328130123, 0), b"hello")
-held = queue_of(folder).lock(marker)
+held = queue_of(folder).lock(marker, kill_orphans)
 print(flush=True)
 sys.stdin.read()
 """
@@ -384,9 +385,9 @@ def test_lock_of_a_live_worker_is_removed(tmp_path: Path) -> None:
             lock.unlink()
         queue = queue_of(hooked_folder(tmp_path))
         (marker,) = scan(queue, 10, ()).markers
-        assert queue.lock(marker) is None
+        assert queue.lock(marker, kill_orphans) is None
         sibling.communicate()
     assert sibling.returncode == 0
-    held = queue.lock(marker)
+    held = queue.lock(marker, kill_orphans)
     assert held is not None
     os.close(held)

@@ -190,7 +190,7 @@ def _supervisor(
         configuration.to_json(),
         StoreSet(configuration, reactor, system).all,
         reactor,
-        journal=journal_files(configuration),
+        journal=journal_files(configuration, system),
         stop_timeout=configuration.settings.drain + MAX_STOP_TIME,
         worker_reports=reports,
         watchdog=manager.watchdog,
@@ -267,7 +267,7 @@ def _status_port(
     return StatusPort(*endpoint, reporter, reactor, configuration.settings.metrics_host)
 
 
-def journal_files(configuration: Configuration) -> JournalFiles | None:
+def journal_files(configuration: Configuration, system: System) -> JournalFiles | None:
     """Return the files of the journal, if one is configured."""
     settings = configuration.settings
     if settings.journal is None:
@@ -276,14 +276,15 @@ def journal_files(configuration: Configuration) -> JournalFiles | None:
 
     return JournalFiles(
         settings.journal,
+        system.files(),
         settings.journal_size,
         settings.journal_keep,
-        configuration.by_name["journal"].source,
+        wanted_by=configuration.by_name["journal"].source,
     )
 
 
 def _journal(configuration: Configuration, reactor: Any, system: System) -> Journal | None:
-    files = journal_files(configuration)
+    files = journal_files(configuration, system)
     if files is None:
         return None
     from twisted_upload.observability.journal import Journal  # noqa: PLC0415

@@ -132,7 +132,7 @@ def _check_disks(configuration: Configuration, say: Say) -> None:
     for listener in reversed(kinds.values()):
         work = partial(_look_at_directory, listener)
         _in_time(f"directory {listener.settings.directory}", work, say)
-    files = journal_files(configuration)
+    files = journal_files(configuration, System())
     if files is not None:
         _in_time(f"journal {files.path}", partial(_look_at_journal, files), say)
 

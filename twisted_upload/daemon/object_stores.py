@@ -22,7 +22,7 @@ from twisted_upload.hooks.runner import HookRunner
 from twisted_upload.observability.metrics import PENDING_MULTIPARTS, Samples
 from twisted_upload.observability.object_counts import ForwardCounts, RequestCounts
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
-from twisted_upload.stores.s3.access import import_libraries, is_installed
+from twisted_upload.stores.s3.access import is_installed
 from twisted_upload.stores.s3.attempts import DEADLINE, Attempts, NoCounts
 from twisted_upload.stores.s3.forward import FORWARD_DEADLINE, FORWARD_JOBS
 from twisted_upload.stores.s3.forwarding import Forwarding
@@ -66,7 +66,6 @@ class ObjectStores:
         self, listener: Listener, configuration: Configuration, reactor: Any, system: System
     ) -> None:
         _, url = object_url_of(listener)
-        import_libraries()
         self._reactor = reactor
         self._system = system
         self._node = configuration.settings.node

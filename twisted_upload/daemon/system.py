@@ -76,7 +76,13 @@ class System:
         return HookCommand(settings.on_upload, settings.on_upload_timeout, os.environ)
 
     def bucket(self, url: ObjectURL, counts: RequestCounts | None, deadline: float) -> S3Bucket:
-        """Make the client of an object store; see `S3Bucket`."""
+        """
+        Make the client of an object store; see `S3Bucket`.
+
+        Its libraries are imported now: twistd may fork after it.
+        """
+        from twisted_upload.stores.s3.access import import_libraries  # noqa: PLC0415
         from twisted_upload.stores.s3.s3_bucket import S3Bucket  # noqa: PLC0415
 
+        import_libraries()
         return S3Bucket(url, counts, deadline=deadline)

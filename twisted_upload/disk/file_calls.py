@@ -157,6 +157,10 @@ class FileCalls:
         """Remove a file."""
         os.unlink(path)
 
+    def move(self, path: str, new_path: str) -> None:
+        """Move a file, replacing any file that is there."""
+        os.rename(path, new_path)
+
     def make_folder(self, name: str, mode: int, *, folder: int | None = None) -> None:
         """Create a folder; its permissions are reduced by the umask."""
         os.mkdir(name, mode, dir_fd=folder)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from twisted_upload.core.text import format_duration, printable
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks import hook_spawner
+from twisted_upload.hooks.orphans import kill_orphans
 
 __all__ = ["GRACE", "HookCommand", "HookEnd"]
 
@@ -158,6 +159,15 @@ class HookCommand:
         what = words.get(kind, detail)
         seconds = time.monotonic() - began
         return HookEnd(what, succeeded, seconds, said, counts=kind != "failed")
+
+    def end_orphans(self, held: int, folder: int) -> None:
+        """
+        End programs of dead daemons that still hold the lock of a marker.
+
+        :param held: descriptor of the marker.
+        :param folder: descriptor of its folder.
+        """
+        kill_orphans(held, folder)
 
     def stop(self) -> None:
         """End all running programs now, and any that is still started."""

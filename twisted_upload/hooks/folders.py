@@ -5,7 +5,6 @@ The folders of a queue (`twisted_upload.hooks.spool`) in the drop folder.
 from __future__ import annotations
 
 import contextlib
-import os
 
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import open_private
@@ -36,7 +35,7 @@ def check_folders(path: str, final: int, files: Files, queue: str = HOOKS) -> No
         try:
             for name in queue, WAITING, FAILED:
                 folder = open_private(above, name, files)
-                opened.callback(os.close, folder)
+                opened.callback(files.close, folder)
                 above = folder if name == queue else above
         except OSError as error:
             raise CannotStart(f"cannot use {path}/{queue}: {error.strerror}") from error

@@ -43,6 +43,14 @@ class IHookCommand(Protocol):
         :param held: descriptor of the locked marker: nobody else does it at this time.
         """
 
+    def end_orphans(self, held: int, folder: int) -> None:
+        """
+        End what is left of the work of a dead daemon, if the lock of a marker is held.
+
+        :param held: descriptor of the marker, which another process has locked.
+        :param folder: descriptor of its folder.
+        """
+
     def stop(self) -> None:
         """End all that is running now, and all that is still begun."""
 

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 
+from twisted_upload.disk.files import Files
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 
@@ -23,23 +24,23 @@ def open_file(spool: HookSpool, marker: Marker) -> int | None:
 
     :return: its descriptor; None if it is gone, or its name now belongs to another file.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    files, flags = spool.files, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(marker.name, flags, dir_fd=spool.final)
+        descriptor = files.open(marker.name, flags, folder=spool.final)
     except OSError as error:
         if error.errno in _NOT_THERE:
             return None
         raise
-    if spool.matches(marker, os.fstat(descriptor)):
+    if spool.matches(marker, files.status(descriptor)):
         return descriptor
-    os.close(descriptor)
+    files.close(descriptor)
     return None
 
 
-def digest_of(descriptor: int) -> str:
+def digest_of(descriptor: int, files: Files) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     digest, offset = hashlib.sha256(), 0
-    while piece := os.pread(descriptor, _CHUNK, offset):
+    while piece := files.read_at(descriptor, _CHUNK, offset):
         digest.update(piece)
         offset += len(piece)
     return digest.hexdigest()
@@ -56,7 +57,7 @@ def remove_file(spool: HookSpool, marker: Marker) -> None:
     :raises OSError: it cannot be removed.
     """
     try:
-        status = os.stat(marker.name, dir_fd=spool.final, follow_symlinks=False)
+        status = spool.files.status_of(marker.name, folder=spool.final)
         if spool.matches(marker, status):
             spool.files.unlink(spool.final, marker.name)
     except FileNotFoundError:

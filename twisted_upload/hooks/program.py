@@ -28,6 +28,9 @@ class IProgram(Protocol):
     def run(self, variables: Mapping[str, str], held: int | None = None) -> HookEnd:
         """See `HookCommand.run`."""
 
+    def end_orphans(self, held: int, folder: int) -> None:
+        """See `HookCommand.end_orphans`."""
+
     def stop(self) -> None:
         """See `HookCommand.stop`."""
 
@@ -46,6 +49,7 @@ class ProgramCommand:
         self._program = program
         self.check, self.start = program.check, program.start
         self.stop, self.close = program.stop, program.close
+        self.end_orphans = program.end_orphans
 
     def run(self, spool: HookSpool, marker: Marker, attempt: int, held: int) -> HookEnd:
         """See `IHookCommand.run`."""

@@ -48,19 +48,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import open_own_file, open_private
 from twisted_upload.disk.owners import become_owner, is_alive, leave, others, stay_owner
 from twisted_upload.hooks.folders import FAILED, FORWARD, HOOKS, WAITING
 from twisted_upload.hooks.marker import LARGEST_MARKER, Marker, json_line
-from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.interfaces import Arrival
 
 __all__ = ["FAILED", "FORWARD", "HOOKS", "MARKER_NAME", "WAITING", "HookSpool"]
@@ -99,11 +97,11 @@ class HookSpool:
         with contextlib.ExitStack() as undo:
 
             def ours(descriptor: int) -> int:
-                undo.callback(os.close, descriptor)
+                undo.callback(files.close, descriptor)
                 return descriptor
 
             # Not dup(2): duplicates would share one read position in the folder.
-            final = ours(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=final))
+            final = ours(files.open(".", os.O_RDONLY | os.O_DIRECTORY, folder=final))
             hooks = ours(open_private(final, name, files))
             waiting = ours(open_private(hooks, WAITING, files))
             failed = ours(open_private(hooks, FAILED, files))
@@ -165,7 +163,7 @@ class HookSpool:
         :param name: the name under which the file is to be published.
         :param file: a descriptor of the completely written file.
         """
-        status = os.fstat(file)
+        status = self.files.status(file)
         marker.name, marker.size, marker.sha256 = name, size, sha256
         marker.inode, marker.modified = status.st_ino, status.st_mtime_ns
         self.being_stored.add(marker.identity)
@@ -226,7 +224,7 @@ class HookSpool:
         files = self.files
         descriptor = files.create(self.waiting, self.name_of(marker.identity), 0o600)
         marker.descriptor = descriptor
-        marker.marker_inode = os.fstat(descriptor).st_ino
+        marker.marker_inode = files.status(descriptor).st_ino
         line = marker.line()
         if files.write(descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -239,30 +237,32 @@ class HookSpool:
 
     # While its program is being started
 
-    def lock(self, marker: Marker) -> int | None:
+    def lock(self, marker: Marker, end_orphans: Callable[[int, int], object]) -> int | None:
         """
         Lock a marker, for as long as a program runs for its file.
 
+        :param end_orphans: see `twisted_upload.hooks.interfaces.IHookCommand.end_orphans`.
         :return: the marker's descriptor, to be closed by the caller; a process that has
             inherited it then still holds the lock.  None if the program of a daemon that
             was killed is still running; if nothing supervises that program, it is killed.
         :raises FileNotFoundError: the marker was taken over by another process.
         """
+        files = self.files
         descriptor = self._open(marker, os.O_RDWR)  # NFS needs this for an exclusive lock
+        ours = False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(descriptor)
+            if not files.lock(descriptor):
+                end_orphans(descriptor, self.waiting)
+                return None
+            status = files.status(descriptor)
             if not status.st_nlink:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        except BlockingIOError:
-            kill_orphans(descriptor, self.waiting)
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        marker.inodes_last = status.st_ino == marker.marker_inode
-        return descriptor
+            marker.inodes_last = status.st_ino == marker.marker_inode
+            ours = True
+            return descriptor
+        finally:
+            if not ours:
+                files.close(descriptor)
 
     def digest(self, marker: Marker) -> str | None:
         """
@@ -272,24 +272,24 @@ class HookSpool:
         """
         if marker.url:
             return marker.sha256
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        files, flags = self.files, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             if marker.sha256 is not None:
-                status = os.stat(marker.name, dir_fd=self.final, follow_symlinks=False)
+                status = files.status_of(marker.name, folder=self.final)
                 return marker.sha256 if self.matches(marker, status) else None
-            descriptor = os.open(marker.name, flags, dir_fd=self.final)
+            descriptor = files.open(marker.name, flags, folder=self.final)
         except OSError as error:
             if error.errno in _NOT_THERE:
                 return None
             raise
         try:
-            if not self.matches(marker, os.fstat(descriptor)):
+            if not self.matches(marker, files.status(descriptor)):
                 return None
             digest = hashlib.sha256()
-            while piece := os.read(descriptor, _CHUNK):
+            while piece := files.read(descriptor, _CHUNK):
                 digest.update(piece)
         finally:
-            os.close(descriptor)
+            files.close(descriptor)
         marker.sha256 = digest.hexdigest()
         return marker.sha256
 
@@ -313,9 +313,9 @@ class HookSpool:
         )
         descriptor = self._open(marker, os.O_WRONLY | os.O_APPEND)
         try:
-            if os.fstat(descriptor).st_size < _LARGEST_NOTES:
+            if files.status(descriptor).st_size < _LARGEST_NOTES:
                 files.write(descriptor, line)
-            os.utime(descriptor, (when, when))  # for `take_back`
+            files.set_times(descriptor, when)  # for `take_back`
             if self._durable:
                 files.fsync(descriptor)
         finally:
@@ -332,8 +332,8 @@ class HookSpool:
 
     def count_set_aside(self) -> int:
         """Return how many markers are in ``failed/``."""
-        with os.scandir(self.failed) as entries:
-            return sum(MARKER_NAME.match(entry.name) is not None for entry in entries)
+        with self.files.scan(self.failed) as names:
+            return sum(MARKER_NAME.match(name) is not None for name in names)
 
     # While the queue is being scanned
 
@@ -355,18 +355,19 @@ class HookSpool:
 
         :raises ValueError: it is not a marker; the text says why.
         """
+        files = self.files
         descriptor = self._open(marker, os.O_RDONLY)
         try:
-            inode = os.fstat(descriptor).st_ino
-            text = os.read(descriptor, LARGEST_MARKER)
+            inode = files.status(descriptor).st_ino
+            text = files.read(descriptor, LARGEST_MARKER)
         finally:
-            os.close(descriptor)
+            files.close(descriptor)
         return marker.understand(text, inode)
 
     def is_at(self, marker: Marker, name: str) -> bool:
         """Return whether its file has this name; if so, mark the name as certain."""
         try:
-            status = os.stat(name, dir_fd=self.final, follow_symlinks=False)
+            status = self.files.status_of(name, folder=self.final)
         except FileNotFoundError:
             return False
         if self.matches(marker, status):
@@ -382,14 +383,14 @@ class HookSpool:
         """
         descriptor = open_own_file(self.failed, name, os.O_WRONLY | os.O_APPEND, self.files)
         try:
-            if os.fstat(descriptor).st_size < _LARGEST_NOTES:
-                os.write(descriptor, b"\n" + json_line(failed=why))
+            if self.files.status(descriptor).st_size < _LARGEST_NOTES:
+                self.files.write(descriptor, b"\n" + json_line(failed=why))
         finally:
-            os.close(descriptor)
+            self.files.close(descriptor)
 
     def matches(self, marker: Marker, status: os.stat_result) -> bool:
         """Return whether this is the file of a marker: see `Marker.is_of`."""
-        return marker.is_of(status, os.fstat(self.waiting).st_uid)
+        return marker.is_of(status, self.files.status(self.waiting).st_uid)
 
     def _open(self, marker: Marker, flags: int) -> int:
         """

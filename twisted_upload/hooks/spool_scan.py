@@ -94,16 +94,16 @@ def take_back(spool: HookSpool, before: float, most: int) -> int:
     if before <= 0:
         return 0
     moved = 0
-    with os.scandir(spool.failed) as entries:
-        for entry in entries:
-            match = MARKER_NAME.match(entry.name)
+    with spool.files.scan(spool.failed) as names:
+        for name in names:
+            match = MARKER_NAME.match(name)
             if match is None or moved >= most:
                 continue
             try:
-                status = os.stat(entry.name, dir_fd=spool.failed, follow_symlinks=False)
-                if status.st_mtime < before and _was_tried(spool, entry.name):
+                status = spool.files.status_of(name, folder=spool.failed)
+                if status.st_mtime < before and _was_tried(spool, name):
                     ours = spool.name_of(match[1])
-                    spool.files.replace(spool.failed, entry.name, spool.waiting, ours)
+                    spool.files.replace(spool.failed, name, spool.waiting, ours)
                     moved += 1
             except (OSError, ValueError):
                 continue  # another process has taken it, or it is not as we write it
@@ -116,12 +116,13 @@ def _was_tried(spool: HookSpool, name: str) -> bool:
 
     :raises ValueError: it is not our file.
     """
-    descriptor = open_own_file(spool.failed, name, os.O_RDONLY, spool.files)
+    files = spool.files
+    descriptor = open_own_file(spool.failed, name, os.O_RDONLY, files)
     try:
-        end = max(0, os.fstat(descriptor).st_size - LARGEST_MARKER)
-        *_, last = os.pread(descriptor, LARGEST_MARKER, end).rstrip(b"\n").split(b"\n")
+        end = max(0, files.status(descriptor).st_size - LARGEST_MARKER)
+        *_, last = files.read_at(descriptor, LARGEST_MARKER, end).rstrip(b"\n").split(b"\n")
     finally:
-        os.close(descriptor)
+        files.close(descriptor)
     return b'"attempts"' in last
 
 
@@ -169,9 +170,9 @@ class _Scan:
 
         def owned() -> Iterator[str]:
             nonlocal count, oldest
-            with os.scandir(spool.waiting) as entries:
-                for entry in entries:
-                    match = MARKER_NAME.match(entry.name)
+            with spool.files.scan(spool.waiting) as names:
+                for name in names:
+                    match = MARKER_NAME.match(name)
                     if match is None or match[1] in spool.being_stored:
                         continue
                     count += 1
@@ -183,7 +184,7 @@ class _Scan:
                     if owner not in living:
                         living[owner] = spool.is_alive(owner)
                     if not living[owner]:
-                        yield entry.name
+                        yield name
 
         return lambda: (count, int(oldest or 0) / 1000), owned()
 
@@ -265,10 +266,10 @@ class _Scan:
                 self._temporary_errors.append(error)
         if not others:
             return unknown
-        with os.scandir(spool.final) as entries:
-            for entry in entries:
-                for marker in others.get(_leading_digits(entry.name), ()):
-                    if not marker.name_is_certain and spool.is_at(marker, entry.name):
+        with spool.files.scan(spool.final) as names:
+            for name in names:
+                for marker in others.get(_leading_digits(name), ()):
+                    if not marker.name_is_certain and spool.is_at(marker, name):
                         break
         return unknown
 

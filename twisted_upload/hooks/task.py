@@ -5,7 +5,6 @@ for it, and what came of it.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from twisted_upload.hooks.command import HookEnd
@@ -49,7 +48,7 @@ class HookTask:
         """
         spool, marker = self.spool, self.marker
         try:
-            held = spool.lock(marker)
+            held = spool.lock(marker, command.end_orphans)
         except FileNotFoundError:
             return nothing_to_do("its marker is gone")
         if held is None:
@@ -57,7 +56,7 @@ class HookTask:
         try:
             end = self._success or self._start(command, held)
         finally:
-            os.close(held)
+            spool.files.close(held)
         if not end.succeeded:
             return end
         self.succeeded |= end.ran

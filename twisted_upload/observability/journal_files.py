@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
-import time
 
+from twisted_upload.disk.files import Files
 from twisted_upload.errors import CannotStart
 from twisted_upload.observability.symlinks import check_links
 
@@ -30,17 +29,11 @@ LOCK_TIMEOUT, _LOCK_PAUSE = 2.0, 0.002
 
 _MODE = 0o640
 
-_FLAGS = (
-    os.O_RDWR
-    | os.O_APPEND
-    | os.O_CREAT
-    | os.O_CLOEXEC
-    | os.O_NOFOLLOW
-    | os.O_NONBLOCK
-    | os.O_NOCTTY
-)
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 _ATTEMPTS = 20
+
+_SUFFIXES = ("", ".gz")
 
 
 class JournalFiles:
@@ -48,6 +41,7 @@ class JournalFiles:
     A journal on disk.  Its methods block, so use a thread that may wait.
 
     :ivar path: path of the current file, with symbolic links resolved.
+    :param files: the system calls.
     :param size: bytes after which a new file is begun; 0 for never.
     :param keep: number of older files to keep.
     :param wanted_by: the option that asks for the journal, for error messages.
@@ -58,13 +52,16 @@ class JournalFiles:
     def __init__(
         self,
         path: str,
+        files: Files,
         size: int,
         keep: int,
+        *,
         wanted_by: str = "--journal",
         patience: float = LOCK_TIMEOUT,
     ) -> None:
         self._given = os.path.abspath(path)
         self.path = os.path.realpath(path)
+        self._files = files
         self._size = size
         self._keep = keep
         self._wanted_by = wanted_by
@@ -86,7 +83,7 @@ class JournalFiles:
                 f"{self._wanted_by}: cannot write {self.path}: {error.strerror}"
             ) from error
         folder = os.path.dirname(self.path)
-        if self._size and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        if self._size and not self._files.can_write(folder):
             raise CannotStart(
                 f"{self._wanted_by}: cannot rename files in {folder}; set journal-size to 0 if"
                 " another program renames the journal"
@@ -102,14 +99,15 @@ class JournalFiles:
         :return: why they could not be synced, or None; they are in the file either way.
         :raises OSError: the lines are not in the file.
         """
+        files = self._files
         for _ in range(_ATTEMPTS):
-            descriptor = os.open(self.path, _FLAGS, _MODE)
+            descriptor = files.open(self.path, _FLAGS, _MODE)
             try:
-                _check_file(os.fstat(descriptor))
+                self._check_file(descriptor)
                 locked = self._lock(descriptor, 0.0 if not data else self._patience)
                 if not self._is_current(descriptor):
                     continue
-                size = os.fstat(descriptor).st_size
+                size = files.status(descriptor).st_size
                 if not data:
                     return None
                 if not locked:
@@ -117,85 +115,79 @@ class JournalFiles:
                 if self._size and size and size + len(data) > self._size:
                     self._rotate()
                     continue
-                _append(descriptor, data, size)
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-                return _sync(descriptor)
+                self._append(descriptor, data, size)
+                files.unlock(descriptor)
+                return self._sync(descriptor)
             finally:
-                os.close(descriptor)
+                files.close(descriptor)
         raise OSError(errno.EBUSY, "it keeps being renamed")
 
     def _lock(self, descriptor: int, patience: float) -> bool:
-        end = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    return False
-                time.sleep(_LOCK_PAUSE)
-            else:
-                return True
+        files = self._files
+        end = files.monotonic() + patience
+        while not files.lock(descriptor):
+            if files.monotonic() >= end:
+                return False
+            files.pause(_LOCK_PAUSE)
+        return True
 
     def _is_current(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+            current = self._files.status_of(self.path, follow=True)
+            return os.path.samestat(self._files.status(descriptor), current)
         except FileNotFoundError:
             return False
 
     def _rotate(self) -> None:
         """Rename each file to the next number.  Call this while holding the lock."""
+        files = self._files
         number = self._keep + 1
-        while _remove(f"{self.path}.{number}"):  # left from a larger `keep`
+        while self._remove(f"{self.path}.{number}"):  # left from a larger `keep`
             number += 1
         for number in range(self._keep, 0, -1):
             younger = f"{self.path}.{number - 1}" if number > 1 else self.path
             for suffix in _SUFFIXES:
                 with contextlib.suppress(FileNotFoundError):
-                    os.rename(younger + suffix, f"{self.path}.{number}{suffix}")
+                    files.move(younger + suffix, f"{self.path}.{number}{suffix}")
         if not self._keep:
-            os.unlink(self.path)
+            files.remove(self.path)
 
+    def _remove(self, path: str) -> bool:
+        """Remove a file, compressed or not; return whether there was one."""
+        removed = False
+        for suffix in _SUFFIXES:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.remove(path + suffix)
+                removed = True
+        return removed
 
-_SUFFIXES = ("", ".gz")
+    def _check_file(self, descriptor: int) -> None:
+        status, user = self._files.status(descriptor), self._files.user()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if status.st_uid not in (0, user):
+            raise PermissionError(
+                errno.EPERM, f"it belongs to uid {status.st_uid}, not to uid {user}: chown it"
+            )
+        if status.st_nlink > 1:
+            raise PermissionError(errno.EPERM, "it has a second hard link: remove one of them")
 
+    def _append(self, descriptor: int, data: bytes, size: int) -> None:
+        files = self._files
+        if size and files.read_at(descriptor, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[files.write(descriptor, left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                files.truncate(descriptor, size)
+            raise
 
-def _remove(path: str) -> bool:
-    """Remove a file, compressed or not; return whether there was one."""
-    removed = False
-    for suffix in _SUFFIXES:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + suffix)
-            removed = True
-    return removed
-
-
-def _check_file(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file")
-    if status.st_uid not in (0, os.geteuid()):
-        raise PermissionError(
-            errno.EPERM, f"it belongs to uid {status.st_uid}, not to uid {os.geteuid()}: chown it"
-        )
-    if status.st_nlink > 1:
-        raise PermissionError(errno.EPERM, "it has a second hard link: remove one of them")
-
-
-def _append(descriptor: int, data: bytes, size: int) -> None:
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        data = b"\n" + data
-    left = memoryview(data)
-    try:
-        while left:
-            left = left[os.write(descriptor, left) :]
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, size)
-        raise
-
-
-def _sync(descriptor: int) -> OSError | None:
-    try:
-        os.fdatasync(descriptor)
-    except OSError as error:
-        return error
-    return None
+    def _sync(self, descriptor: int) -> OSError | None:
+        try:
+            self._files.datasync(descriptor)
+        except OSError as error:
+            return error
+        return None

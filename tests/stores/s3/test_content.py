@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twisted_upload.disk.files import Files
 from twisted_upload.stores.s3.content import (
     Body,
     ContentFailed,
@@ -99,7 +100,7 @@ def test_descriptor(tmp_path: Path) -> None:
     path.write_bytes(b"content")
     descriptor = os.open(path, os.O_RDONLY)
     os.lseek(descriptor, 3, os.SEEK_SET)
-    body: Body = DescriptorFile(descriptor, 7)
+    body: Body = DescriptorFile(Files(), descriptor, 7)
     assert (body.read(3), body.read()) == (b"con", b"tent")
     assert os.lseek(descriptor, 0, os.SEEK_CUR) == 3
     os.close(descriptor)

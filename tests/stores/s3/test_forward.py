@@ -18,6 +18,7 @@ from tests.support.stores import MILLISECONDS
 from twisted_upload.hooks import marked_file
 from twisted_upload.hooks.folders import FAILED, FORWARD, WAITING
 from twisted_upload.hooks.marker import Marker
+from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.outage import OUTAGE_PAUSES
 from twisted_upload.hooks.runner import LOOK_INTERVAL, PAUSES
 from twisted_upload.hooks.spool import HookSpool
@@ -380,7 +381,7 @@ def test_lost_answer(forwarding: Forwarding) -> None:
 def test_one_at_a_time(forwarding: Forwarding, tmp_path: Path) -> None:
     """While one process forwards a file, another does not."""
     marker = forwarding.put()
-    held = forwarding.queue.lock(marker)
+    held = forwarding.queue.lock(marker, kill_orphans)
     assert held is not None
     forwarding.start()
     assert forwarding.bucket.calls == []

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from twisted_upload.disk.files import Files
 from twisted_upload.stores.s3.bucket import MARK, SMALLEST_PART, About
+from twisted_upload.stores.s3.content import DescriptorFile
 from twisted_upload.stores.s3.errors import NameTaken, Unreachable
 from twisted_upload.stores.s3.transfer import put_file
 from twisted_upload.testing import MemoryBucket
@@ -40,7 +42,7 @@ def test_small(tmp_path: Path, bucket: MemoryBucket, size: int) -> None:
     """A file of up to 5 MiB is one request, whatever the position in it is."""
     descriptor, content = _file(tmp_path, size)
     os.lseek(descriptor, 0, os.SEEK_END)
-    put_file(bucket, NAME, descriptor, size, ABOUT)
+    put_file(bucket, NAME, DescriptorFile(Files(), descriptor, size), ABOUT)
     assert bucket.visible() == {NAME: content}
     assert bucket.about(NAME) == ABOUT
     assert _operations(bucket) == ["put"]
@@ -51,7 +53,7 @@ def test_small(tmp_path: Path, bucket: MemoryBucket, size: int) -> None:
 def test_large(tmp_path: Path, bucket: MemoryBucket, size: int) -> None:
     """A larger file is stored in parts."""
     descriptor, content = _file(tmp_path, size)
-    put_file(bucket, NAME, descriptor, size, ABOUT)
+    put_file(bucket, NAME, DescriptorFile(Files(), descriptor, size), ABOUT)
     assert bucket.visible() == {NAME: content}
     assert bucket.about(NAME) == ABOUT
     assert _operations(bucket).count("put_part") == -(-size // SMALLEST_PART)
@@ -63,13 +65,18 @@ def test_large(tmp_path: Path, bucket: MemoryBucket, size: int) -> None:
 def test_again(tmp_path: Path, bucket: MemoryBucket, size: int) -> None:
     """A file that is stored already is not stored again; another object is not replaced."""
     descriptor, content = _file(tmp_path, size)
-    put_file(bucket, NAME, descriptor, size, ABOUT)
-    put_file(bucket, NAME, descriptor, size, ABOUT)
+    put_file(bucket, NAME, DescriptorFile(Files(), descriptor, size), ABOUT)
+    put_file(bucket, NAME, DescriptorFile(Files(), descriptor, size), ABOUT)
     assert _operations(bucket).count("complete") == (size == LARGE)
     with pytest.raises(NameTaken):
-        put_file(bucket, NAME, descriptor, size, About("text/plain", {MARK: "1" * 32}))
+        put_file(
+            bucket,
+            NAME,
+            DescriptorFile(Files(), descriptor, size),
+            About("text/plain", {MARK: "1" * 32}),
+        )
     with pytest.raises(NameTaken):
-        put_file(bucket, NAME, descriptor, size - 1, ABOUT)
+        put_file(bucket, NAME, DescriptorFile(Files(), descriptor, size - 1), ABOUT)
     assert bucket.visible() == {NAME: content}
     assert not [*bucket.pending()]
     os.close(descriptor)
@@ -81,7 +88,7 @@ def test_fails(tmp_path: Path, bucket: MemoryBucket, step: str) -> None:
     descriptor, _ = _file(tmp_path, LARGE)
     bucket.fail(step, Unreachable("away"))
     with pytest.raises(Unreachable, match="away"):
-        put_file(bucket, NAME, descriptor, LARGE, ABOUT)
+        put_file(bucket, NAME, DescriptorFile(Files(), descriptor, LARGE), ABOUT)
     assert bucket.visible() == {}
     assert not [*bucket.pending()]
     os.close(descriptor)
@@ -93,7 +100,7 @@ def test_abort_fails(tmp_path: Path, bucket: MemoryBucket) -> None:
     bucket.fail("complete", Unreachable("first"))
     bucket.fail("abort", Unreachable("second"))
     with pytest.raises(Unreachable, match="first"):
-        put_file(bucket, NAME, descriptor, LARGE, ABOUT)
+        put_file(bucket, NAME, DescriptorFile(Files(), descriptor, LARGE), ABOUT)
     os.close(descriptor)
 
 
@@ -103,7 +110,7 @@ def test_shorter(tmp_path: Path, bucket: MemoryBucket, size: int) -> None:
     descriptor, _ = _file(tmp_path, size)
     os.truncate(tmp_path / "file", size - 1)
     with pytest.raises(OSError, match="shorter than it was"):
-        put_file(bucket, NAME, descriptor, size, ABOUT)
+        put_file(bucket, NAME, DescriptorFile(Files(), descriptor, size), ABOUT)
     assert bucket.visible() == {}
     assert not [*bucket.pending()]
     os.close(descriptor)

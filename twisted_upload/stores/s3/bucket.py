@@ -12,8 +12,7 @@ is the bucket's prefix and its name.
 from __future__ import annotations
 
 import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple, Protocol, TypeAlias
 
 __all__ = [
@@ -115,9 +114,13 @@ class PendingUpload(NamedTuple):
     began: float
 
 
-def new_test_name() -> str:
-    """Return a name for `IBucket.test`."""
-    return TEST_NAME + secrets.token_hex(8)
+def new_test_name(random: Callable[[int], bytes]) -> str:
+    """
+    Return a name for `IBucket.test`.
+
+    :param random: returns so many random bytes.
+    """
+    return TEST_NAME + random(8).hex()
 
 
 class IBucket(Protocol):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
 
+from twisted_upload.disk.files import Files
 from twisted_upload.stores.s3.bucket import Buffer, Content
 
 __all__ = ["CHUNK", "Body", "ContentFailed", "DescriptorFile", "FilePart", "Pieces", "body_of"]
@@ -141,12 +141,13 @@ class FilePart(Body):
 class DescriptorFile(Body):
     """A file that is open; its position is neither used nor changed."""
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, files: Files, descriptor: int, size: int) -> None:
         super().__init__(size)
+        self._files = files
         self._descriptor = descriptor
 
     def _read(self, offset: int, size: int) -> bytes:
-        return os.pread(self._descriptor, size, offset)
+        return self._files.read_at(self._descriptor, size, offset)
 
 
 def body_of(content: Content, size: int) -> Body:

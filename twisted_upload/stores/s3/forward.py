@@ -18,12 +18,11 @@ confirmed the object, whole.
 from __future__ import annotations
 
 import hashlib
-import os
-import time
 from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_upload.disk.files import Files
 from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.interfaces import IHookCounts, IHookThreads
 from twisted_upload.hooks.log import reason
@@ -34,6 +33,7 @@ from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.hooks.task import nothing_to_do
 from twisted_upload.stores.s3.about import about_of
 from twisted_upload.stores.s3.bucket import About, Buffer, Content, IBucket, ObjectHead
+from twisted_upload.stores.s3.content import DescriptorFile
 from twisted_upload.stores.s3.errors import NameTaken, ObjectStoreError, Rejected, Unreachable
 from twisted_upload.stores.s3.forward_log import ForwardLog
 from twisted_upload.stores.s3.transfer import put_file
@@ -132,6 +132,9 @@ class ForwardCommand:
     def start(self) -> None:
         """Do nothing: the bucket connects when there is something to forward."""
 
+    def end_orphans(self, held: int, folder: int) -> None:
+        """Do nothing: nothing that forwards outlives its daemon."""
+
     def stop(self) -> None:
         """Begin no more requests, but for those that are being made."""
         self._bucket.stopped = True
@@ -146,34 +149,37 @@ class ForwardCommand:
 
         When it has succeeded, the object store has confirmed the object, whole.
         """
-        began = time.monotonic()
+        files = spool.files
+        began = files.monotonic()
         try:
             descriptor = open_file(spool, marker)
             if descriptor is None:
                 return nothing_to_do("the file is gone")
             try:
-                self._put(marker, descriptor)
+                self._put(files, marker, descriptor)
             finally:
-                os.close(descriptor)
+                files.close(descriptor)
         except (Rejected, NameTaken) as error:
-            return _failure(str(error), began)
+            return _failure(str(error), files.monotonic() - began)
         except ObjectStoreError as error:
-            return _failure(str(error), began, counts=False, concerns_all=True)
+            seconds = files.monotonic() - began
+            return _failure(str(error), seconds, counts=False, concerns_all=True)
         except (OSError, ValueError) as error:
             # It says nothing about the object store.
-            return _failure(f"cannot be read: {reason(error)}", began, counts=False, ran=False)
+            why, seconds = f"cannot be read: {reason(error)}", files.monotonic() - began
+            return _failure(why, seconds, counts=False, ran=False)
         try:
             self._after(spool, marker)
         except OSError as error:
             why = f"forwarded, but cannot be removed: {reason(error)}"
-            return _failure(why, began, counts=False)
-        return HookEnd("forwarded", succeeded=True, seconds=time.monotonic() - began)
+            return _failure(why, files.monotonic() - began, counts=False)
+        return HookEnd("forwarded", succeeded=True, seconds=files.monotonic() - began)
 
-    def _put(self, marker: Marker, descriptor: int) -> None:
-        status = os.fstat(descriptor)
+    def _put(self, files: Files, marker: Marker, descriptor: int) -> None:
+        status = files.status(descriptor)
         size, sha256 = status.st_size, marker.sha256
         if (size, status.st_mtime_ns) != (marker.size, marker.modified):
-            sha256 = digest_of(descriptor)  # another program has changed it in place
+            sha256 = digest_of(descriptor, files)  # another program has changed it in place
         about = about_of(
             mark_of(marker),
             arrived=marker.arrived,
@@ -182,7 +188,7 @@ class ForwardCommand:
             sha256=sha256,
             metadata=marker.metadata,
         )
-        put_file(self._bucket, marker.name, descriptor, size, about)
+        put_file(self._bucket, marker.name, DescriptorFile(files, descriptor, size), about)
 
 
 class _UntilStopped:
@@ -227,11 +233,10 @@ class _UntilStopped:
 
 def _failure(
     what: str,
-    began: float,
+    seconds: float,
     *,
     ran: bool = True,
     counts: bool = True,
     concerns_all: bool = False,
 ) -> HookEnd:
-    seconds = time.monotonic() - began
     return HookEnd(what, False, seconds, ran=ran, counts=counts, concerns_all=concerns_all)

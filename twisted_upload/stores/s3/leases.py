@@ -11,9 +11,9 @@ never replaced, so that no condition, order or list decides anything.
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable
 
+from twisted_upload.disk.files import Files
 from twisted_upload.stores.s3.bucket import MARK, About, IBucket
 from twisted_upload.stores.s3.errors import NameTaken
 
@@ -37,8 +37,9 @@ class Leases:
     :param now: returns the time in seconds since the epoch.
     """
 
-    def __init__(self, bucket: IBucket, node: str, now: Callable[[], float]) -> None:
+    def __init__(self, bucket: IBucket, node: str, files: Files, now: Callable[[], float]) -> None:
         self._bucket = bucket
+        self._files = files
         self._node = node
         self._now = now
         self._renewed: int | None = None
@@ -51,7 +52,7 @@ class Leases:
         """
         period = self._period()
         if self._renewed != period:
-            about = About("text/plain", {MARK: secrets.token_hex(16)})
+            about = About("text/plain", {MARK: self._files.random(16).hex()})
             with contextlib.suppress(NameTaken):  # by another process of this node
                 self._bucket.put(_name(self._node, period), [], about)
             self._renewed = period

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -31,6 +30,7 @@ PENDING = ".pending"
 """The folder of the notes."""
 
 _LARGEST = 64 * 1024 * 1024  # bytes of notes that are read
+_PIECE = 1024 * 1024
 _MOST_ENDED = 1000  # lines about uploads that have ended, before the file is written anew
 
 
@@ -64,7 +64,7 @@ class PendingNotes:
     def __init__(self, folder: int, bucket: str, files: Files, now: Callable[[], float]) -> None:
         with contextlib.ExitStack() as undo:
             self._folder = open_private(folder, PENDING, files)
-            undo.callback(os.close, self._folder)
+            undo.callback(files.close, self._folder)
             self.owner, self._lock = become_owner(self._folder, files)
             undo.callback(leave, self._folder, self.owner, [self._lock], files)
             tail = hashlib.sha256(bucket.encode()).hexdigest()[:12]
@@ -78,7 +78,7 @@ class PendingNotes:
         self._beginning: set[str] = set()  # names
         self._ended = 0
         self._closed = False
-        self._mutex = threading.Lock()
+        self._mutex = files.mutex()
 
     def beginning(self, name: str) -> None:
         """
@@ -140,7 +140,7 @@ class PendingNotes:
                 return True
             if any(note.name == name and note.identity for note in self._pending.values()):
                 return True
-        for file in os.listdir(self._folder):
+        for file in self._files.names(self._folder):
             match = self._pattern.fullmatch(file)
             if match is None or match[1] == self.owner:
                 continue
@@ -159,7 +159,7 @@ class PendingNotes:
 
     def dead(self) -> Iterator[tuple[str, list[Note]]]:
         """Yield each dead process, and the uploads that it has left pending."""
-        for file in os.listdir(self._folder):
+        for file in self._files.names(self._folder):
             match = self._pattern.fullmatch(file)
             if match is None or match[1] == self.owner:
                 continue
@@ -171,7 +171,7 @@ class PendingNotes:
     def forget(self, owner: str) -> None:
         """Remove the notes of a dead process: its uploads are gone."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._name.replace(self.owner, owner), dir_fd=self._folder)
+            self._files.unlink(self._folder, self._name.replace(self.owner, owner))
 
     def close(self) -> None:
         """Leave; notes about what is still pending stay, and are of a dead process then."""
@@ -181,7 +181,7 @@ class PendingNotes:
             self._closed = True
             if not self._pending:
                 with contextlib.suppress(OSError):
-                    os.unlink(self._name, dir_fd=self._folder)
+                    self._files.unlink(self._folder, self._name)
             descriptors = [self._lock, self._file, self._folder]
             leave(self._folder, self.owner, descriptors, self._files)
 
@@ -195,19 +195,25 @@ class PendingNotes:
         new = f"{self._name}.new"
         with contextlib.suppress(OSError):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(new, dir_fd=self._folder)
+                self._files.unlink(self._folder, new)
             file = self._files.create(self._folder, new, 0o600)
             try:
                 self._files.write(file, _encoded(self._pending.values()))
                 self._files.replace(self._folder, new, self._folder, self._name)
-                os.dup2(file, self._file, inheritable=False)
+                self._files.duplicate_to(file, self._file)
             finally:
-                os.close(file)
+                self._files.close(file)
             self._ended = 0
 
     def _read(self, name: str) -> list[Note]:
-        with open(open_own_file(self._folder, name, os.O_RDONLY, self._files), "rb") as file:
-            return [*_decoded(file.read(_LARGEST)).values()]
+        files, data = self._files, b""
+        descriptor = open_own_file(self._folder, name, os.O_RDONLY, files)
+        try:
+            while len(data) < _LARGEST and (piece := files.read(descriptor, _PIECE)):
+                data += piece
+        finally:
+            files.close(descriptor)
+        return [*_decoded(data).values()]
 
 
 def _encoded(lines: Iterable[Note | str]) -> bytes:

@@ -25,12 +25,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
-import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
 from twisted_upload.core.names import file_name, new_token
+from twisted_upload.disk.file_calls import IEvent
+from twisted_upload.disk.files import Files
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import Arrival
@@ -89,24 +89,29 @@ class ObjectUpload:
     """
 
     __slots__ = (
-        *("_about", "_bucket", "_etags", "_hash", "_identity", "_marked", "_name", "_origin"),
-        *("_size", "_turn", "_visible", "given_up", "mark", "parts"),
+        *("_about", "_bucket", "_etags", "_files", "_hash", "_identity", "_marked", "_name"),
+        *("_origin", "_size", "_turn", "_visible", "given_up", "mark", "parts"),
     )
 
     def __init__(
-        self, bucket: IBucket, origin: Origin, mark: tuple[HookSpool, Marker] | None
+        self,
+        bucket: IBucket,
+        origin: Origin,
+        files: Files,
+        mark: tuple[HookSpool, Marker] | None,
     ) -> None:
         self.mark = mark
         self.given_up = False
         self._bucket = bucket
         self._origin = origin
+        self._files = files
         self._hash = hashlib.sha256()
         self._size = 0
         self._name = ""
         self._about: About | None = None
         self._identity: str | None = None
         self._etags: dict[int, str] = {}
-        self._turn: threading.Event | None = None  # set when the last part has been hashed
+        self._turn: IEvent | None = None  # set when the last part has been hashed
         self.parts = 0
         self._visible = False  # or it may be
         self._marked = False
@@ -136,7 +141,7 @@ class ObjectUpload:
         Call it in the reactor's thread, in the order of the parts, and run the jobs in this
         order.
         """
-        before, self._turn = self._turn, threading.Event()
+        before, self._turn = self._turn, self._files.event()
         turn = self._turn
         self.parts += 1
         number = self.parts
@@ -212,9 +217,9 @@ class ObjectUpload:
     def _describe(self, first: OpenPart, sha256: str | None) -> None:
         arrival, arrived, moment, original, node, suffix = self._origin
         parts = (*moment, suffix(first.head()), original)
-        self._name = file_name(*parts, node=node, token=new_token(secrets.token_bytes))
+        self._name = file_name(*parts, node=node, token=new_token(self._files.random))
         self._about = about_of(
-            secrets.token_hex(16),
+            self._files.random(16).hex(),
             arrived=arrived,
             sender=arrival.peer,
             node=node,

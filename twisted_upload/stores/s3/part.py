@@ -11,12 +11,13 @@ is *spilled*: written to a file on the disk of this node, within the reserve of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from twisted_upload.core.names import HEAD
 from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.memory_budget import MemoryBudget
 from twisted_upload.stores.s3.bucket import SMALLEST_PART, Content
+from twisted_upload.stores.s3.content import DescriptorFile
 
 __all__ = ["CRUMB", "SMALL", "SPILL", "Abandoned", "CollectedPart", "Part"]
 
@@ -228,9 +229,9 @@ class OpenPart:
         """Return it as `IBucket.put_part` takes it."""
         if self._file is None:
             return self.pieces
-        content = open(self._file.descriptor, "rb", closefd=False)  # noqa: SIM115
-        content.seek(0)
-        return content
+        file = self._file
+        content = DescriptorFile(file.folder.files, file.descriptor, self.size)
+        return cast("BinaryIO", content)
 
     def _read(self, size: int, offset: int) -> bytes:
         assert self._file is not None

@@ -72,11 +72,11 @@ class PendingUploads:
     ) -> None:
         self._plain = bucket
         self._notes = PendingNotes(folder, bucket.name, files, now)
-        self._leases = Leases(bucket, node, now)
+        self._leases = Leases(bucket, node, files, now)
         self._now = now
         self._aborting: dict[str, Note] = {}
         self._lock = threading.Lock()
-        self.bucket: IBucket = NotedBucket(bucket, self)
+        self.bucket: IBucket = NotedBucket(bucket, self, files)
 
     def count(self) -> int:
         """Return the number of pending uploads of this process."""
@@ -205,10 +205,11 @@ class PendingUploads:
 class NotedBucket:
     """A bucket whose pending uploads are noted."""
 
-    def __init__(self, bucket: IBucket, uploads: PendingUploads) -> None:
+    def __init__(self, bucket: IBucket, uploads: PendingUploads, files: Files) -> None:
         self.name = bucket.name
         self._bucket = bucket
         self._uploads = uploads
+        self._files = files
 
     def put(self, name: str, pieces: Sequence[Buffer], about: About) -> None:
         """See `IBucket.put`."""
@@ -259,7 +260,7 @@ class NotedBucket:
 
     def test(self, name: str = "") -> None:
         """See `IBucket.test`."""
-        name = name or new_test_name()
+        name = name or new_test_name(self._files.random)
         with self._noted(name):
             self._bucket.test(name)
             self._uploads.ended(name)

@@ -219,7 +219,7 @@ class S3Bucket:
     def test(self, name: str = "") -> None:
         """See `IBucket.test`; nothing is repeated."""
         about = About("application/octet-stream", {MARK: secrets.token_hex(16)})
-        name = name or new_test_name()
+        name = name or new_test_name(secrets.token_bytes)
 
         def attempt() -> None:
             identity = self._begin("test", name, about)

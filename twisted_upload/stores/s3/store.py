@@ -18,7 +18,6 @@ upload takes a single job of a thread, and a single request.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -29,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.core.names import suffix_of
+from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import IDisk, PoolStopped
 from twisted_upload.errors import Busy, CannotStart, StoreFailed, TooLarge, UploadRefused
 from twisted_upload.hooks.folders import HOOKS
@@ -118,6 +118,7 @@ class S3Store:
         self.pending: PendingUploads | None = None
         self._cleaner: PendingCleaner | None = None
         self._bucket = bucket
+        self._files: Files  # of the directory, since it was opened
         self._threads = threads
         self._parts = Lane(threads, MOST_PARTS_SENT)
         self._clock = clock
@@ -134,6 +135,7 @@ class S3Store:
         self.local.open()
         folder = self.local.folder()
         assert folder is not None
+        self._files = folder.files
         try:
             self.pending = PendingUploads(
                 self._bucket, folder.incoming, folder.files, self._node, self.now
@@ -165,7 +167,7 @@ class S3Store:
         folder = self.local.folder()
         if folder is not None:
             with contextlib.suppress(OSError):  # it is in use
-                os.rmdir(PENDING, dir_fd=folder.incoming)
+                folder.files.remove_folder(PENDING, folder=folder.incoming)
         self.local.undo()
 
     def close(self) -> None:
@@ -197,7 +199,7 @@ class S3Store:
         mark = None if queue is None else (queue, queue.marker(moment, arrival, now))
         original = local.original_in_name(arrival)
         origin = Origin(arrival, now, moment, original, self._node, self._suffix)
-        upload = ObjectUpload(self.pending.bucket, origin, mark)
+        upload = ObjectUpload(self.pending.bucket, origin, self._files, mark)
         return S3Incoming(self, upload, arrival, now, failed)
 
     def refusal(self) -> UploadRefused | None:

@@ -16,22 +16,21 @@ from twisted_upload.stores.s3.parts import part_size
 __all__ = ["put_file"]
 
 
-def put_file(bucket: IBucket, name: str, descriptor: int, size: int, about: About) -> None:
+def put_file(bucket: IBucket, name: str, file: DescriptorFile, about: About) -> None:
     """
     Store a file as an object: with one request if it is small, in parts if it is not.
 
     On return, the object is stored, whole.  It may be called again for the same file, with
     the same mark, until it succeeds.  Waits for the network, and for the disk.
 
-    :param descriptor: of the file, open for reading; its position is not used.
-    :param size: in bytes.
+    :param file: open for reading.
     :param about: its mark has to be the same each time.
     :raises NameTaken: another object has this name; it has not been changed.
     :raises ObjectStoreError: it is not known to be stored; its parts have been removed, if
         the object store could be reached.
     :raises OSError: the file cannot be read, or is shorter.
     """
-    file = DescriptorFile(descriptor, size)
+    size = len(file)
     if size <= SMALLEST_PART:
         bucket.put(name, [_read(file, size)], about)
     else:
