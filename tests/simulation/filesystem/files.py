@@ -276,7 +276,14 @@ class SimulatedFiles(SimulatedCalls, Files):
         self._enter("replace", name, new_name)
         self._move(source, name, target, new_name, replace=True)
 
-    def _move(self, source: int, name: str, target: int, new_name: str, *, replace: bool) -> None:
+    def move(self, path: str, new_path: str) -> None:
+        """See `FileCalls.move`."""
+        self._enter("replace", path, new_path)
+        self._move(None, path, None, new_path, replace=True)
+
+    def _move(
+        self, source: int | None, name: str, target: int | None, new_name: str, *, replace: bool
+    ) -> None:
         system = self._system
         old, old_name = self._place(source, name)
         new, last = self._place(target, new_name)
