@@ -37,6 +37,16 @@ def test_close_error(descriptor: int) -> None:
         files.close(other)
 
 
+def test_release(descriptor: int) -> None:
+    """A finalizer closes a file whatever has become of it: nobody could handle an error."""
+    other = os.dup(descriptor)
+    files = Files()
+    for _ in range(2):
+        files.release(other)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(other)
+
+
 def test_interrupted_close(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted close has closed the file: it is neither an error nor repeated."""
     calls = []
