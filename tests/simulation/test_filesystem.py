@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from math import inf
 
@@ -15,6 +16,9 @@ from tests.simulation.choices import Choices
 from tests.simulation.filesystem import PROFILES, FileSystem, SimulatedFiles
 from tests.simulation.process import Machine, Process
 from tests.simulation.scheduler import Killed, Scheduler
+from twisted_upload.disk.file_calls import FileCalls
+from twisted_upload.disk.files import Files
+from twisted_upload.observability.counters import DiskTimes
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 ALL = pytest.mark.parametrize("profile", [*PROFILES])
@@ -461,3 +465,117 @@ def test_splice() -> None:
     raises(errno.ENOSPC, world.files.splice, reading, file, 10_000)
     assert world.files.read(reading, 10_000) == b"x" * (10_000 - 8192)
     assert world.files.links(file) == 1
+
+
+# The rest
+
+
+def test_all_calls_are_simulated() -> None:
+    """No call of the real class reaches the kernel of this machine."""
+    real = {name for it in (FileCalls, Files) for name in vars(it) if not name.startswith("_")}
+    assert [it for it in real if getattr(SimulatedFiles, it) is getattr(Files, it)] == []
+
+
+def test_descriptors_run_out() -> None:
+    """Without a free file descriptor nothing is created; creating a file waits for one."""
+    world = World("ext4")
+    world.process.descriptors.limit = len(world.process.descriptors)
+    raises(errno.EMFILE, world.files.open, "/inbox/a", os.O_RDWR | os.O_CREAT)
+    assert world.system.names("/inbox") == ["new"]
+    times = []
+
+    def task() -> None:
+        raises(errno.EMFILE, world.files.create, world.new, "a", 0o600)
+        times.append(world.scheduler.now)
+
+    world.scheduler.spawn(task, world.process, "task")
+    world.scheduler.run()
+    assert 2.0 <= times[0] <= 2.1
+    assert world.system.names("/inbox/new") == []
+
+
+@JOURNALS
+def test_sync_of_content_only(profile: str) -> None:
+    """A sync of the content of a file whose size is the same leaves its new name in doubt."""
+
+    def script(world: World) -> None:
+        descriptor = world.write("a", b"old")
+        world.files.fsync(descriptor)
+        world.publish("a")
+        world.files.write_at(descriptor, b"new", 0)
+        world.files.datasync(descriptor)
+
+    both = "/inbox/new/a", "/inbox/a"
+    assert outcomes(profile, script, *both) == {(b"new", None), (None, b"new")}
+
+
+def test_names_while_they_change() -> None:
+    """A scan of a large folder does not return what was removed before the scan came to it."""
+    world = World("ext4")
+    names = [f"{number}" for number in range(1200)]
+    for name in names:
+        world.files.close(world.files.create(world.new, name, 0o600))
+    with world.files.scan(world.new) as found:
+        first = next(found)
+        for name in names:
+            world.files.unlink(world.new, name)
+        left = [*found]
+    assert len({first, *left}) == 500
+
+
+def test_open_files_of_before_a_cut() -> None:
+    """Closing what was open before a power cut changes nothing of what it has left."""
+    world = World("ext4", inodes=100)
+    world.write("a", b"content")
+    world.files.unlink(world.new, "a")
+    world.system.cut()
+    before = world.system.space()
+    world.process.kill()
+    assert world.system.space() == before
+
+
+@ALL
+def test_space_after_a_cut(profile: str) -> None:
+    """After a power cut, the space in use is that of the files that are left."""
+    for seed in SEEDS:
+        world = World(profile, seed, capacity=1 << 20, inodes=100)
+        for name in "a", "b", "c":
+            world.write(name, b"content" * 1000)
+        world.publish("a")
+        world.files.unlink(world.new, "b")
+        world.files.fsync(world.new)
+        world.cut()
+        files = [inode for _, inode in world.system.walk()]
+        space = world.system.space()
+        assert space.all_inodes - space.inodes == 1 + len(files)
+        pages = sum(-(-inode.size // 4096) for inode in files if stat.S_ISREG(inode.mode))
+        assert space.total - space.free == pages * 4096
+        assert len({inode.number for inode in files}) == len(files)
+
+
+def test_other_users() -> None:
+    """Where others may create files, a user can remove only those that are theirs."""
+    world = World("ext4")
+    world.system.plant_folder("/shared", owner=0, mode=0o1777)
+    world.system.plant("/shared/a", b"secret", owner=7, mode=0o600)
+    raises(errno.EACCES, world.files.open, "/shared/a", os.O_RDONLY)
+    raises(errno.EPERM, world.files.remove, "/shared/a")
+    world.files.close(world.files.open("/shared/b", os.O_RDWR | os.O_CREAT))
+    world.files.remove("/shared/b")
+    world.system.plant_folder("/closed", owner=7, mode=0o700)
+    raises(errno.EACCES, world.files.status_of, "/closed/a")
+    assert not world.files.can_write("/closed")
+    assert world.files.can_write("/shared")
+
+
+def test_times_are_told() -> None:
+    """How long syncs take, in virtual time, is reported."""
+    world = World("ext4")
+    times = DiskTimes()
+    files = world.system.files(world.process, times)
+    descriptor = world.write("a", b"x")
+    world.system.faults.slow("fsync", 2.0, 2.0)
+    world.scheduler.spawn(lambda: files.fsync_all([descriptor]), world.process, "task")
+    world.scheduler.run()
+    *counts, total = times.fsync.sample()
+    assert (sum(counts), total) == (1, 2.0)

@@ -24,6 +24,10 @@ from twisted_upload.disk.file_calls import Space
 __all__ = ["SimulatedCalls"]
 
 
+NAMES_AT_A_TIME = 500
+"""How many names the kernel returns at once, about."""
+
+
 class SimulatedCalls(ProcessCalls):
     """Open and close, look, list, change."""
 
@@ -58,7 +62,7 @@ class SimulatedCalls(ProcessCalls):
             raise failure(errno.ENOENT, name)
         system = self._system
         group = folder.group if folder.mode & stat.S_ISGID else user
-        now = self._now()
+        now = self._time()
         file = File(system.new_number(), mode & ~self.umask, user, group, now)
         system.add(folder, name, file, now)
         return file
@@ -140,14 +144,30 @@ class SimulatedCalls(ProcessCalls):
     def names(self, folder: int) -> list[str]:
         """See `FileCalls.names`."""
         self._enter("names", folder)
-        return [*self._folder(folder).entries]
+        return self._listed(self._folder(folder))
+
+    def _listed(self, folder: Folder) -> list[str]:
+        """Return the names in an order that is chosen, as that of a hash is."""
+        names = [*folder.entries]
+        if len(names) > 1:
+            start = self._choices.below(len(names))
+            names = names[start:] + names[:start]
+        return names
 
     @contextlib.contextmanager
     def scan(self, folder: int) -> Iterator[Iterator[str]]:
         """See `FileCalls.scan`."""
         self._enter("scan", folder)
-        # The kernel returns some names at a time: what changes meanwhile may be seen or not.
-        yield iter([*self._folder(folder).entries])
+        yield self._scan(self._folder(folder))
+
+    def _scan(self, folder: Folder) -> Iterator[str]:
+        """Yield names; what changes before the kernel comes to it may be seen or not."""
+        names = self._listed(folder)
+        for start in range(0, len(names), NAMES_AT_A_TIME):
+            if start:
+                self._step("scan")
+            entries = folder.entries
+            yield from [it for it in names[start : start + NAMES_AT_A_TIME] if it in entries]
 
     def can_write(self, name: str, *, folder: int | None = None) -> bool:
         """See `FileCalls.can_write`."""
@@ -223,8 +243,8 @@ class SimulatedCalls(ProcessCalls):
         elif size < before:
             system.shrink(file, size)
         file.resize(size)
-        file.logged = system.log.end
-        file.modified = file.changed = self._now()
+        file.logged = file.sized = system.log.end
+        file.modified = file.changed = self._time()
 
     # Change
 
@@ -248,13 +268,13 @@ class SimulatedCalls(ProcessCalls):
             raise failure(errno.EISDIR, name)
         if name.endswith("/"):
             raise failure(errno.ENOTDIR, name)
-        self._system.remove(folder, last, inode, self._now())
+        self._system.remove(folder, last, inode, self._time())
 
     def make_folder(self, name: str, mode: int, *, folder: int | None = None) -> None:
         """See `FileCalls.make_folder`."""
         self._enter("make_folder", name)
         above, last = self._place(folder, name)
-        system, user, now = self._system, self._user, self._now()
+        system, user, now = self._system, self._user, self._time()
         if system.child(above, last) is not None:
             raise failure(errno.EEXIST, name)
         self._check(above, WRITE | SEARCH, name)
@@ -279,14 +299,14 @@ class SimulatedCalls(ProcessCalls):
             raise failure(errno.ENOTDIR, name)
         if inode.entries:
             raise failure(errno.ENOTEMPTY, name)
-        self._system.remove(above, last, inode, self._now())
+        self._system.remove(above, last, inode, self._time())
 
     def set_times(self, descriptor: int, seconds: float | None = None) -> None:
         """See `FileCalls.set_times`."""
         self._enter("set_times", descriptor, seconds)
         inode = self._opened(descriptor).inode
         self._check_owner(inode)
-        inode.changed = self._now()
+        inode.changed = self._time()
         inode.accessed = inode.modified = inode.changed if seconds is None else seconds
 
     def set_owner(self, descriptor: int, user: int, group: int) -> None:
@@ -299,7 +319,7 @@ class SimulatedCalls(ProcessCalls):
                 raise failure(errno.EPERM)
         inode.owner = inode.owner if user == -1 else user
         inode.group = inode.group if group == -1 else group
-        inode.changed = self._now()
+        inode.changed = self._time()
 
     def set_attribute(self, descriptor: int, name: str, value: bytes | None) -> None:
         """See `FileCalls.set_attribute`."""
@@ -312,4 +332,4 @@ class SimulatedCalls(ProcessCalls):
         elif attributes.pop(name, None) is None:
             raise failure(errno.ENODATA)
         inode.attributes = attributes
-        inode.changed = self._now()
+        inode.changed = self._time()

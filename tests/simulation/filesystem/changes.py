@@ -49,9 +49,9 @@ class Journal:
         for edit in edits:
             edit[0].logged = end
 
-    def sync(self, inode: Inode) -> None:
-        """Make durable what a sync of this makes durable."""
-        end, start, pending = inode.logged, self._start, self._pending
+    def sync(self, inode: Inode, end: int) -> None:
+        """Make durable all changes up to one."""
+        start, pending = self._start, self._pending
         while start < end:
             apply(pending.popleft())
             start += 1
@@ -144,7 +144,7 @@ class LogTree:
         else:
             inode.pending[change] = None
 
-    def sync(self, inode: Inode) -> None:
+    def sync(self, inode: Inode, end: int) -> None:
         """Make durable what a sync of this makes durable."""
         if inode.pending:
             self._make_durable([*inode.pending])

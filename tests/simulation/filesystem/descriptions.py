@@ -30,15 +30,26 @@ class OpenFile:
     """
     An open file: several descriptors, of several processes, can refer to it.
 
+    :ivar mount: since which power cut it has been open.
     :ivar position: where the next read or write begins.
     :ivar errors: how many failures to write to the device have been reported here.
     """
 
-    __slots__ = ("append", "errors", "inode", "position", "readable", "system", "writable")
+    __slots__ = (
+        "append",
+        "errors",
+        "inode",
+        "mount",
+        "position",
+        "readable",
+        "system",
+        "writable",
+    )
 
     def __init__(self, system: FileSystem, inode: Inode, flags: int) -> None:
         self.system = system
         self.inode = inode
+        self.mount = system.mount
         access = flags & os.O_ACCMODE
         self.readable = access != os.O_WRONLY
         self.writable = access != os.O_RDONLY
@@ -55,7 +66,7 @@ class OpenFile:
             unlock(inode, self)
         if inode.claims is not None:
             inode.claims.pop(self, None)
-        if not inode.links and not inode.opened:
+        if not inode.links and not inode.opened and self.mount == self.system.mount:
             self.system.free(inode)
 
 

@@ -7,15 +7,24 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
+from tests.simulation.choices import Choices
 from tests.simulation.filesystem.calls import SimulatedCalls
 from tests.simulation.filesystem.content import File
 from tests.simulation.filesystem.descriptions import OpenFile, PipeEnd, failure
 from tests.simulation.filesystem.inodes import Folder, Inode
+from tests.simulation.process import Process
 from twisted_upload.disk.aio import sync_one_by_one
 from twisted_upload.disk.files import Files
+from twisted_upload.disk.timed_files import TimedFiles
+from twisted_upload.observability.counters import DiskTimes
 
-__all__ = ["SimulatedFiles"]
+if TYPE_CHECKING:
+    from tests.simulation.filesystem.system import FileSystem
+
+__all__ = ["SimulatedFiles", "TimedSimulatedFiles"]
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _RECORD = os.O_RDWR | os.O_NOFOLLOW
@@ -101,9 +110,9 @@ class SimulatedFiles(SimulatedCalls, Files):
             length = self._faults.shortened(length)
         if start + length > len(file.data):
             length = system.reserve(file, start, start + length) - start
+            file.logged = file.sized = system.log.end
         file.put(start, data if length == len(data) else data[:length])
-        file.logged = system.log.end
-        file.modified = file.changed = self._now()
+        file.modified = file.changed = self._time()
         return length
 
     def writev(self, descriptor: int, chunks: Sequence[bytes | memoryview]) -> int:
@@ -128,7 +137,7 @@ class SimulatedFiles(SimulatedCalls, Files):
         inode = self._opened(descriptor).inode
         self._check_owner(inode)
         inode.mode = inode.mode & ~0o7777 | mode
-        inode.changed = self._now()
+        inode.changed = self._time()
 
     def copy(self, source: int, target: int, length: int) -> int:
         """See `Files.copy`."""
@@ -157,6 +166,16 @@ class SimulatedFiles(SimulatedCalls, Files):
         if data:
             into.put(data)
         return len(data)
+
+    def has_more(self, socket: int, seconds: float) -> bool:
+        """See `Files.has_more`."""
+        self._enter("has_more", socket, seconds)
+        return bool(self._socket(socket).has_more(seconds))
+
+    def wake_for(self, socket: int, size: int) -> None:
+        """See `Files.wake_for`."""
+        self._enter("wake_for", socket, size)
+        self._socket(socket).wake_for(size)
 
     def splice(self, pipe: int, descriptor: int, length: int) -> int:
         """See `Files.splice`."""
@@ -189,21 +208,20 @@ class SimulatedFiles(SimulatedCalls, Files):
 
     def fsync(self, descriptor: int) -> None:
         """See `Files.fsync`."""
-        self._step("fsync", descriptor)
         self._sync("fsync", descriptor)
 
     def datasync(self, descriptor: int) -> None:
         """See `Files.datasync`."""
-        self._step("datasync", descriptor)
         self._sync("datasync", descriptor)
 
     def _sync(self, call: str, descriptor: int) -> None:
+        self._step(call, descriptor)
         opened = self._opened(descriptor)
         inode = opened.inode
         if self._faults.active:
             self._sync_with_faults(call, inode)
         else:
-            self._system.sync(inode)
+            self._system.sync(inode, data_only=call == "datasync")
         if type(inode) is File and opened.errors != inode.errors:
             opened.errors = inode.errors
             raise failure(errno.EIO)
@@ -213,14 +231,14 @@ class SimulatedFiles(SimulatedCalls, Files):
         number = faults.error(call)
         early = not number and system.choose(0.5)
         if early:  # a power cut may find it on the device before the call returns
-            system.sync(inode)
+            system.sync(inode, data_only=call == "datasync")
         faults.wait(call)
         if number == errno.EIO and type(inode) is File:
             system.fail(inode)
         elif number:
             raise failure(number)
         elif not early:
-            system.sync(inode)
+            system.sync(inode, data_only=call == "datasync")
 
     def syncs_in_parallel(self, descriptor: int) -> bool:
         """See `Files.syncs_in_parallel`."""
@@ -234,11 +252,11 @@ class SimulatedFiles(SimulatedCalls, Files):
         """See `Files.fsync_all`: in an order that is chosen, and others run meanwhile."""
         self._step("fsync_all", *descriptors)
         if len(descriptors) == 1 or not self._system.profile.parallel_syncs:
-            return sync_one_by_one(self.fsync, descriptors)
+            return sync_one_by_one(partial(self._sync, "fsync"), descriptors)
         results: list[OSError | None] = [None] * len(descriptors)
         for index in self._system.shuffled(len(descriptors)):
             try:
-                self.fsync(descriptors[index])
+                self._sync("fsync", descriptors[index])
             except OSError as error:
                 results[index] = error
         return results
@@ -295,7 +313,7 @@ class SimulatedFiles(SimulatedCalls, Files):
         self._check_removal(old, inode, name)
         self._check_target(new, there, inode, new_name)
         if inode is not there:
-            system.move(inode, (old, old_name), (new, last), there, self._now())
+            system.move(inode, (old, old_name), (new, last), there, self._time())
 
     def _check_target(self, folder: Folder, there: Inode | None, inode: Inode, name: str) -> None:
         if there is not None:
@@ -326,4 +344,16 @@ class SimulatedFiles(SimulatedCalls, Files):
         if type(inode) is Folder:
             raise failure(errno.EPERM, name)
         self._check(new, 3, new_name)
-        system.link(inode, new, last, self._now())
+        system.link(inode, new, last, self._time())
+
+
+class TimedSimulatedFiles(TimedFiles, SimulatedFiles):
+    """The same, timed as the real ones are: in virtual time."""
+
+    def __init__(
+        self, system: FileSystem, process: Process, choices: Choices, times: DiskTimes
+    ) -> None:
+        SimulatedFiles.__init__(self, system, process, choices)
+        self._now = self.monotonic
+        self._synced = times.fsync.observe
+        self._published = times.publish.observe

@@ -21,6 +21,7 @@ class Inode:
 
     :ivar stored_attributes: those on the device.
     :ivar logged: the position in the journal up to which it must be durable with this.
+    :ivar sized: the same, with its content only.
     :ivar pending: changes of names that become durable with this.
     :ivar opened: how many open files refer to it.
     :ivar locks: who has locked it, and whether exclusively.
@@ -42,6 +43,7 @@ class Inode:
         "opened",
         "owner",
         "pending",
+        "sized",
         "stored_attributes",
         "unlocked",
     )
@@ -55,7 +57,7 @@ class Inode:
         self.attributes: dict[str, bytes] | None = None
         self.links = 1
         self.opened = 0
-        self.logged = 0
+        self.logged = self.sized = 0
         self.pending: dict[Change, None] | None = None
         self.locks: dict[OpenFile, bool] | None = None
         self.claims: dict[OpenFile, dict[int, None]] | None = None

@@ -48,7 +48,7 @@ class Lookup(FileCalls):
         self._descriptors = process.descriptors
         self._thing = process.descriptors.get
         self._step = process.step
-        self._now = process.now
+        self._time = process.now
         self._choices = choices
         self._user = process.user
         self.umask = 0o022

@@ -106,7 +106,7 @@ class ProcessCalls(Lookup):
 
     def now(self) -> float:
         """See `FileCalls.now`."""
-        return self._now()
+        return self._time()
 
     def monotonic(self) -> float:
         """See `FileCalls.monotonic`."""

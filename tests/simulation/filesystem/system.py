@@ -15,12 +15,13 @@ from tests.simulation.filesystem.descriptions import (
     failure,
 )
 from tests.simulation.filesystem.faults import Faults
-from tests.simulation.filesystem.files import SimulatedFiles
+from tests.simulation.filesystem.files import SimulatedFiles, TimedSimulatedFiles
 from tests.simulation.filesystem.inodes import Folder, Inode, Link
 from tests.simulation.filesystem.profiles import Profile
 from tests.simulation.filesystem.tree import Tree, status_of
 from tests.simulation.process import EPOCH, Process
 from tests.simulation.scheduler import Scheduler
+from twisted_upload.observability.counters import DiskTimes
 
 __all__ = ["FileSystem"]
 
@@ -56,10 +57,17 @@ class FileSystem(Tree):
         self._choices = choices
         self._random = 0
 
-    def files(self, process: Process) -> SimulatedFiles:
-        """Return the system calls as a process makes them."""
+    def files(self, process: Process, times: DiskTimes | None = None) -> SimulatedFiles:
+        """
+        Return the system calls as a process makes them.
+
+        :param times: are told how long some of them take.
+        """
         self._random += 1
-        return SimulatedFiles(self, process, self._choices.fork(f"random {self._random}"))
+        choices = self._choices.fork(f"random {self._random}")
+        if times is None:
+            return SimulatedFiles(self, process, choices)
+        return TimedSimulatedFiles(self, process, choices, times)
 
     def fail(self, file: File) -> None:
         """Writing a file to the device fails: every open file is told so once."""
@@ -84,6 +92,7 @@ class FileSystem(Tree):
         choices = self._choices
         self.log.cut(choices)
         self.log = make_log(self.profile)
+        self.mount += 1
         self.used = self.used_inodes = 0
         self._free_numbers = []
         found: dict[Inode, Inode] = {}
@@ -225,7 +234,7 @@ class FileSystem(Tree):
         if name in folder.entries:
             raise failure(errno.EEXIST, name)
         self.add(folder, name, inode, self._now())
-        self.log.sync(folder)
+        self.sync(folder)
         self.sync(inode)
 
     def _now(self) -> float:

@@ -58,6 +58,7 @@ class Tree:
 
     :ivar root: its root.
     :ivar log: what is not durable of the names in it.
+    :ivar mount: number of power cuts so far.
     :ivar used: how many pages files take.
     :ivar used_inodes: how many files and folders there are.
     """
@@ -65,6 +66,7 @@ class Tree:
     def __init__(self, profile: Profile, faults: Faults, owner: int) -> None:
         self.profile = profile
         self.faults = faults
+        self.mount = 0
         self.used = 0
         self.used_inodes = 1
         self._free_numbers: list[int] = []
@@ -90,13 +92,12 @@ class Tree:
 
     def free(self, inode: Inode) -> None:
         """Forget a file that has no name, and that nobody has open."""
-        if self.faults is not None and inode.number:
-            self.used_inodes -= 1
-            if type(inode) is File:
-                self.used -= (len(inode.data) + PAGE - 1) // PAGE
-            if self.profile.reuses_numbers:
-                self._free_numbers.append(inode.number)
-            inode.number = 0
+        self.used_inodes -= 1
+        if type(inode) is File:
+            self.used -= (len(inode.data) + PAGE - 1) // PAGE
+        if self.profile.reuses_numbers:
+            self._free_numbers.append(inode.number)
+        inode.number = 0
 
     def reserve(self, file: File, start: int, end: int) -> int:
         """
@@ -156,6 +157,7 @@ class Tree:
         folder.entries[name] = inode
         folder.modified = folder.changed = now
         self.log.add(inode, (folder, name, inode))
+        inode.sized = inode.logged
 
     def remove(self, folder: Folder, name: str, inode: Inode, now: float) -> None:
         """Remove a name."""
@@ -204,9 +206,16 @@ class Tree:
         if not inode.links and not inode.opened:
             self.free(inode)
 
-    def sync(self, inode: Inode) -> None:
-        """Make durable what a sync of this makes durable."""
+    def sync(self, inode: Inode, *, data_only: bool = False) -> None:
+        """
+        Make durable what a sync of this makes durable.
+
+        :param data_only: only what is needed to read the content: see fdatasync(2).
+        """
         if type(inode) is File:
             inode.sync()
-        inode.stored_attributes = inode.all_attributes()
-        self.log.sync(inode)
+        if data_only:
+            self.log.sync(inode, inode.sized)
+        else:
+            inode.stored_attributes = inode.all_attributes()
+            self.log.sync(inode, inode.logged)
