@@ -29,6 +29,7 @@ class Connection:
         self._serve = serve
         self._data = b""
         self._over = False
+        self.address = ("10.0.0.7", 50000)
 
     def send(self, data: bytes) -> int:
         self._data += data
@@ -83,7 +84,7 @@ class Net:
         self._scheduler = scheduler
         self._server = server
 
-    def connect(self, line: Any, host: str, port: int, *, address: str) -> None:
+    def connect(self, line: Any, host: str, port: int, *, address: str, choices: Any) -> None:
         if self._server is None:
             self._scheduler.call_later(0.01, line.lost, True)
         else:

@@ -53,7 +53,7 @@ class Arrivals:
         self._scheduler = scheduler
         self.seen: list[tuple[float, int, str]] = []
 
-    def connect(self, line: Any, host: str, port: int, *, address: str) -> None:
+    def connect(self, line: Any, host: str, port: int, *, address: str, choices: Any) -> None:
         who = line._owner
         self.seen.append((self._scheduler.now, who.number, f"{who.kind} {address}"))
         self._scheduler.call_later(0.01, line.lost, True)

@@ -60,12 +60,6 @@ class HttpSender(Sender):
         assert isinstance(line, HttpLine)
         return line
 
-    def note_peer(self, line: HttpLine, attempt: Attempt) -> None:
-        """Note from where an attempt is sent."""
-        name = getattr(line.connection, "name", None)
-        if name is not None and name not in attempt.peers:
-            attempt.peers.append(name)
-
     def fields(self, **fields: str) -> dict[str, str]:
         """Return header fields, with the token if one is needed."""
         named = {name.replace("_", "-"): value for name, value in fields.items()}

@@ -83,9 +83,7 @@ class RawSender(Sender):
             self.fresh_patience()
             line = yield from self.connect(self.target, self.address)
             if line.connection is not None:
-                name = getattr(line.connection, "name", None)
-                if name is not None:
-                    attempt.peers.append(name)
+                self.note_peer(line, attempt)
                 yield from self.upload(line, attempt)
             line.close()
             if attempt.told == NOTHING:

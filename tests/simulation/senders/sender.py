@@ -213,15 +213,27 @@ class Sender:
         self.wake()
 
     def finish(self) -> None:
-        """Go away: what is left of its connections is closed."""
+        """Go away: what is left of its connections is closed, or reset before its end."""
         self._script = None
         self.scene.running.pop(self.key, None)
-        for line in self.lines:
-            line.close()
         attempt, history = self.attempt, self.scene.history
+        whole = self.needs_http or attempt is None or attempt.complete
+        for line in self.lines:
+            if whole:
+                line.close()
+            else:
+                line.reset()
         if attempt is not None:
             history.lost(attempt)
             history.end(attempt)
+
+    def note_peer(self, line: Line, attempt: Attempt) -> None:
+        """Note from where an attempt is sent, as the daemon names it."""
+        if line.connection is not None and line.connection.address:
+            host, port, *_ = line.connection.address
+            name = f"{host}:{port}"
+            if name not in attempt.peers:
+                attempt.peers.append(name)
 
     # What scripts are made of: generators for ``yield from``
 
@@ -247,7 +259,9 @@ class Sender:
         """Return a new connection; it is over if none could be made."""
         line = self.line_type(self)
         self.lines.append(line)
-        self.scene.network.connect(line, target.host, target.port, address=address)
+        self.scene.network.connect(
+            line, target.host, target.port, address=address, choices=self.choices
+        )
         while line.connection is None and not line.gone:
             yield self.left()
         return line

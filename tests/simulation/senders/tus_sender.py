@@ -162,7 +162,7 @@ class TusSender(HttpSender):
     def note_stored(self, attempt: Attempt, response: Response) -> None:
         """Note that an upload is stored."""
         name = response.fields.get("stored-as")
-        if not name:
+        if not name and response.status < 300:  # an error tells no more than the offset
             raise self.wrong(f"{attempt!r}: stored without a name:", response)
         try:
             digest = response.digest()
