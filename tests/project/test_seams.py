@@ -100,6 +100,8 @@ def _used(tree: ast.AST) -> Iterator[str]:
         if id(node) in inner:
             continue  # a part of a longer name
         text = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name) else ""
+        if "(" in text or "[" in text:
+            continue  # it begins with a call, which is found by itself
         first, _, rest = text.partition(".")
         if first in modules or first in names:
             yield f"{modules.get(first) or names[first]}{rest and '.'}{rest}"
@@ -138,6 +140,7 @@ def test_no_system_calls() -> None:
         ("import socket\nsocket.socket()", "socket.socket"),
         ("def f():\n    import fcntl\n    fcntl.flock(1, 2)", "fcntl.flock"),
         ("open('x')", "open"),
+        ("import os\nos.stat('x').st_size", "os.stat"),
     ],
 )
 def test_finds_them(code: str, name: str) -> None:
@@ -152,6 +155,7 @@ def test_finds_them(code: str, name: str) -> None:
         "import os\nos.path.join('a', 'b')",
         "import socket\nsocket.SOL_SOCKET",
         "files.open('x', 0)",
+        "import os\nos.path.basename('x').encode()",
     ],
 )
 def test_allows_the_rest(code: str) -> None:
