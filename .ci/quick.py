@@ -108,11 +108,20 @@ SLOW = {
 }
 """The tests to run from files that are slow."""
 
+ONCE = {
+    "project/architecture",
+    "project/benchmarks",
+    "project/packaging",
+    "project/scale_simulation",
+}
+"""Files about the source and the wheel, the same on every Python: only if they are named."""
+
 LONG = (
     "hooks/test_runner.py::test_real_daemon_cannot_start",
     "observability/test_journal_reader.py::test_any_json",
     "net/test_networks.py::test_as_the_definition_says",
     "frontends/raw/test_ends.py::test_any_order",
+    "stores/s3/test_s3_store.py::TestOnEngine",  # a bucket is tested on it: stores/s3/s3_bucket
 )
 """Single slow tests whose results do not depend on versions."""
 
@@ -121,13 +130,13 @@ names = {
     for path in sorted(TESTS.rglob("test_*.py"))
 }
 wanted = sys.argv[1:]
-if missing := {*SLOW, *wanted} - {*names}:
+if missing := {*SLOW, *ONCE, *wanted} - {*names}:
     sys.exit(f"no such file of tests: {' '.join(sorted(missing))}")
 for test in LONG:
     print(f"--deselect=tests/{test}")
 for name, full_path in names.items():
     path = full_path.relative_to(TESTS.parent)
-    if wanted and name not in wanted:
+    if name not in wanted if wanted else name in ONCE:
         continue
     if name not in SLOW:
         print(path)

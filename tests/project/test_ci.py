@@ -29,7 +29,7 @@ def test_quick_part() -> None:
         path, _, name = argument.partition("::")
         function = name.partition("[")[0]
         text = (ROOT / path).read_text("utf-8")
-        assert re.search(rf"^(async )?def {function}\(", text, re.MULTILINE), argument
+        assert re.search(rf"^((async )?def|class) {function}\b", text, re.MULTILINE), argument
 
 
 def test_files_for_the_wheel() -> None:
