@@ -109,9 +109,9 @@ class Daemon:
         if service is None:
             self.process.kill()
         elif service.running:
-            self.reactor.call_in_turn(self._stop)
+            self.reactor.callFromThread(self._stop)
         else:
-            self.reactor.call_in_turn(service.end_now)
+            self.reactor.callFromThread(service.end_now)
 
     def _stop(self) -> None:
         assert self.service is not None
@@ -123,7 +123,7 @@ class Daemon:
         """Apply other settings, as SIGHUP does."""
         if self.serves:
             self.options = dict(options)
-            self.reactor.call_in_turn(self._reload)
+            self.reactor.callFromThread(self._reload)
 
     def _reload(self) -> None:
         assert self.service is not None
