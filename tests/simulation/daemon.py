@@ -4,7 +4,7 @@ A daemon in a simulated process: the real composition, started and stopped as in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,6 +15,7 @@ from tests.support.configurations import configured
 from twisted_upload.config.configuration import Configuration
 from twisted_upload.daemon.builder import reconfigure_process, upload_service
 from twisted_upload.daemon.endpoints import EndpointBuilder
+from twisted_upload.daemon.listeners import NamedEndpoint
 from twisted_upload.daemon.service import UploadService
 from twisted_upload.errors import CannotStart
 
@@ -42,6 +43,10 @@ class Configurations:
         return self._made[key]
 
 
+Bound = Sequence[Sequence[NamedEndpoint]]
+Endpoints = Callable[["Daemon", Configuration], Bound]
+
+
 class Daemon:
     """
     One process of a daemon.
@@ -51,6 +56,7 @@ class Daemon:
     :param reactor: its reactor.
     :param options: see `Configurations.of`.
     :param configurations: makes its configuration.
+    :param endpoints: makes its endpoints; without it, it listens itself.
     :param started: called when it serves.
     :ivar service: the real service; `None` until it has been made.
     :ivar refused: why it could not start.
@@ -65,6 +71,7 @@ class Daemon:
         options: Mapping[str, str],
         *,
         configurations: Configurations,
+        endpoints: Endpoints | None = None,
         started: Callable[[Daemon], object] = lambda _: None,
     ) -> None:
         self.process = process
@@ -75,6 +82,7 @@ class Daemon:
         self.refused = ""
         self.ended = False
         self._configurations = configurations
+        self._endpoints = endpoints
         self._started = started
         process.scheduler.spawn(self._main, process, "main")
 
@@ -85,9 +93,8 @@ class Daemon:
 
     def _main(self) -> None:
         configuration = self._configurations.of(self.options)
-        builder = EndpointBuilder(self.reactor)
         try:
-            endpoints = [builder.of_listener(it) for it in configuration.listeners]
+            endpoints = (self._endpoints or self._own_endpoints)(self, configuration)
             service, _ = upload_service(configuration, self.reactor, endpoints, self.system)
             service.startService()
         except CannotStart as error:
@@ -96,8 +103,12 @@ class Daemon:
             return
         self.service = service
         self._started(self)
+        self.reactor.addSystemEventTrigger("after", "shutdown", self._exit)
         self.reactor.run()
-        self._exit()
+
+    def _own_endpoints(self, _: Daemon, configuration: Configuration) -> Bound:
+        builder = EndpointBuilder(self.reactor)
+        return [builder.of_listener(listener) for listener in configuration.listeners]
 
     def _exit(self) -> None:
         self.ended = True

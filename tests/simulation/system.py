@@ -20,7 +20,7 @@ __all__ = ["IDisks", "INetwork", "SimulatedSystem"]
 class IDisks(Protocol):
     """A simulated file system: `tests.simulation.filesystem`."""
 
-    def files(self, process: Process, times: Any = None) -> Any:
+    def files(self, process: Process) -> Any:
         """Make the system calls of a process."""
 
 
@@ -67,8 +67,8 @@ class SimulatedSystem(System):
         return self.process.choices.random()
 
     def files(self, times: Any = None) -> Any:
-        """Make the system calls for its disk."""
-        return self._disks.files(self.process, times)
+        """Make the system calls for its disk; nobody is told how long they take."""
+        return self._disks.files(self.process)
 
     def threads(self, reactor: Any, size: int, name: str = "disk") -> DiskThreads:
         """Make real `DiskThreads` with simulated threads."""

@@ -1,0 +1,145 @@
+"""
+The story of a world: what happens when, and what must hold in between and at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.simulation.filesystem.content import PAGE
+from tests.simulation.history import Violation
+from tests.simulation.oracles.bounds import Quiet
+from tests.simulation.workload import populate
+from tests.simulation.world import INBOX, World
+from twisted_upload.daemon.service import MAX_STOP_TIME
+
+__all__ = ["tell"]
+
+SERVED_WITHIN = 60.0
+"""Seconds in which an honest sender is served when nothing goes wrong any more."""
+
+PATIENCE = 900.0
+"""Seconds, after the last fault, in which all senders must have come to their end."""
+
+LINGER = 90.0
+"""Seconds until nothing is left of the last connection."""
+
+
+def tell(world: World) -> None:
+    """
+    Run a world from its beginning to its end.
+
+    :raises Violation: a promise is broken.
+    """
+    plan, scheduler, scene = world.plan, world.scheduler, world.scene
+    world.start_all()
+    scheduler.run(until=5.0, condition=lambda: len(world.living) == plan.daemons)
+    quiet = Quiet(world.history)
+    populate(scene, plan)
+    for event in plan.events:
+        scheduler.call_at(float(event["at"]), _do, world, event)
+    for fault in plan.faults:
+        scheduler.call_at(float(fault["at"]), _begin_fault, world, fault)
+        scheduler.call_at(float(fault["until"]), _end_faults, world, fault)
+    scheduler.run(until=plan.calm)
+    _complain(world)
+    scheduler.run(until=plan.calm + 6.0)
+    scheduler.run(until=plan.calm + PATIENCE, condition=lambda: not scene.running)
+    world.fates.check_ended()
+    world.fates.check_served(within=SERVED_WITHIN)
+    world.fates.check_reasons()
+    scheduler.run(until=scheduler.now + LINGER)
+    world.check(deep=True)
+    _all_is_quiet(world, quiet)
+    _end(world)
+    _complain(world)
+
+
+def _do(world: World, event: dict[str, Any]) -> None:
+    """Let something happen to a daemon, or to its machine."""
+    place, down = int(event.get("daemon", 0)), float(event.get("down", 0.0))
+    match event["do"]:
+        case "kill":
+            world.kill(place, down)
+            world.check()
+        case "kill-at":
+            world.kill_before(place, event["call"], int(event["after"]), down)
+        case "cut":
+            world.cut_power(down)
+        case "term":
+            world.stop(place, down)
+        case "clock":
+            world.machine.clock_offset += float(event["by"])
+        case "reload":
+            world.reload(place, event["options"])
+
+
+def _begin_fault(world: World, fault: dict[str, Any]) -> None:
+    faults = world.disk.faults
+    match fault["do"]:
+        case "fail":
+            faults.fail(
+                fault["call"],
+                fault["errno"],
+                times=fault["times"],
+                chance=fault["chance"],
+                after=fault["after"],
+            )
+        case "slow":
+            faults.slow(fault["call"], fault["low"], fault["high"], fault["chance"])
+        case "stall":
+            faults.stall(fault["call"])
+        case "shorten":
+            faults.shorten(fault["chance"])
+        case "read-only":
+            faults.make_read_only()
+        case "capacity":
+            faults.capacity = world.disk.used * PAGE + int(fault["bytes"])
+        case "inodes":
+            faults.inodes = world.disk.used_inodes + int(fault["number"])
+        case "quota":
+            faults.quota = world.disk.used * PAGE + int(fault["bytes"])
+        case "partition":
+            for address in world.scene.addresses[::2]:
+                world.network.cut_off(address, float(fault["until"]) - float(fault["at"]))
+
+
+def _end_faults(world: World, fault: dict[str, Any]) -> None:
+    if fault["do"] != "partition":
+        world.disk.faults.none()
+
+
+def _all_is_quiet(world: World, quiet: Quiet) -> None:
+    """Nothing is left of any connection."""
+    if len(world.living) != world.plan.daemons:
+        refused = [it.refused for it in world.daemons if it is not None]
+        raise world.history.wrong(f"not all daemons serve: {refused}")
+    for daemon in world.living:
+        service = daemon.service
+        assert service is not None
+        quiet.check_frontends(service.frontends)
+        quiet.check_budgets(
+            store.memory for storage in service.storages for store in storage.stores
+        )
+    quiet.check_incoming(world.disk, INBOX)
+
+
+def _end(world: World) -> None:
+    """Daemons stop in time, and what they promised survives that, a power cut and a start."""
+    scheduler = world.scheduler
+    began = scheduler.now
+    world.stop_all()
+    longest = float(world.options.get("drain", 30)) + MAX_STOP_TIME + 1.0
+    processes = [it.process for it in world.daemons if it is not None]
+    if not scheduler.run(
+        until=began + longest, condition=lambda: not any(it.alive for it in processes)
+    ):
+        raise world.history.wrong(f"a daemon has not stopped in {longest:g} s")
+    world.check()
+    world.outcomes.check_told(world.files.visible)
+    world.cut_power(0.0)
+
+
+def _complain(world: World) -> None:
+    if world.history.violations:
+        raise Violation(world.history.violations[0])
