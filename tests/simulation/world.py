@@ -4,11 +4,12 @@ A world: daemons, senders, a disk and a network, and a plan of what happens to t
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self, cast
 
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 
 from tests.simulation.choices import Choices
 from tests.simulation.daemon import Bound, Configurations, Daemon
@@ -56,9 +57,7 @@ class World:
         self.scheduler = Scheduler(choices.fork("order"), Trace(recording=recording))
         self.choices = choices
         self.machine = Machine("receiver")
-        self.disk = FileSystem(
-            self.scheduler, choices.fork("disk"), PROFILES[plan.file_system]
-        )
+        self.disk = FileSystem(self.scheduler, choices.fork("disk"), PROFILES[plan.file_system])
         self.network = Network(
             self.scheduler, choices.fork("network"), _network_profile(plan.network)
         )
@@ -88,16 +87,17 @@ class World:
         self._supervisor: Process | None = None
         self._down: dict[int, float] = {}
         self._stopping = False
+        self._observer = cast("ILogObserver", self._logged)
         self._plant()
 
     # Its beginning and end
 
-    def __enter__(self) -> World:
-        globalLogPublisher.addObserver(self._logged)
+    def __enter__(self) -> Self:
+        globalLogPublisher.addObserver(self._observer)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        globalLogPublisher.removeObserver(self._logged)
+        globalLogPublisher.removeObserver(self._observer)
 
     def _logged(self, event: dict[str, Any]) -> None:
         """Pass on what a living process logs."""
@@ -107,7 +107,8 @@ class World:
 
     def _plant(self) -> None:
         if "tokens" in self.options:
-            self.disk.plant("/etc/tokens", f"ours {TOKEN}\n".encode())
+            digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+            self.disk.plant("/etc/tokens", f"ours:{digest}\n".encode())
         if "journal" in self.options:
             self.disk.plant("/var/keep", b"")
         for name, content in ((".hidden", b"not ours"), ("readme.txt", b"theirs")):
@@ -134,9 +135,7 @@ class World:
             return
         self._generation += 1
         name = f"daemon{place}.{self._generation}"
-        process = Process(
-            self.scheduler, name, self.machine, preemption=self.preemption
-        )
+        process = Process(self.scheduler, name, self.machine, preemption=self.preemption)
         process.on_death.append(lambda: self._died(place, process))
         reactor = self.network.reactor(process)
         self.daemons[place] = Daemon(
@@ -263,6 +262,7 @@ def _options(plan: Plan) -> dict[str, str]:
 
 
 def _network_profile(changes: Mapping[str, Any]) -> NetworkProfile:
-    return NetworkProfile(
-        **{name: tuple(it) if isinstance(it, list) else it for name, it in changes.items()}
-    )
+    given: dict[str, Any] = {
+        name: tuple(it) if isinstance(it, list) else it for name, it in changes.items()
+    }
+    return NetworkProfile(**given)
