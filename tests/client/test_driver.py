@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ from twisted_upload.client.conversation import (
 from twisted_upload.client.driver import Driver
 from twisted_upload.client.hasher import Hasher
 from twisted_upload.client.rate_limit import RateLimit
+from twisted_upload.client.sockets import ClientSockets
+from twisted_upload.client.system import ClientSystem
 from twisted_upload.client.targets import Target, parse_target
 from twisted_upload.client.waiting import Stop, Stopped
 from twisted_upload.errors import (
@@ -276,6 +279,49 @@ async def test_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert await in_thread(Driver().run, conversation()) == f"127.0.0.1:{port}"
     await server.done
+
+
+class Noting(ClientSystem):
+    """
+    Notes of each socket whether it would be reset, at the moment at which it connects.
+
+    :ivar lingers: what SO_LINGER said.
+    """
+
+    def __init__(self) -> None:
+        self.lingers: list[bytes] = []
+        lingers = self.lingers
+
+        class Connecting(socket.socket):
+            def connect(self, address: Any) -> None:
+                lingers.append(self.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+                super().connect(address)
+
+        class Sockets(ClientSockets):
+            def stream(self, family: int) -> socket.socket:
+                return Connecting(family, socket.SOCK_STREAM)
+
+        self.sockets = Sockets()
+
+
+@pytest.mark.parametrize("resets", [True, False])
+async def test_reset_from_the_beginning(resets: bool) -> None:
+    """
+    A connection that is to be reset if the process dies is so before it is made.
+
+    Otherwise one that is lost to another address of the server, or whose process dies at once,
+    would look like an empty file.
+    """
+    server: Server[Any] = Server(until_reset if resets else read_all)
+    system = Noting()
+
+    def conversation() -> Conversation[Any]:
+        yield Connect(target_of(server), 5, reset_if_killed=resets)
+        yield Close()
+
+    await in_thread(Driver(system=system).run, conversation())
+    await server.done
+    assert system.lingers == [struct.pack("ii", int(resets), 0)]
 
 
 async def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,8 +57,6 @@ class _Attempt:
             for other in self._open.values():
                 other.close()
         try:
-            if self._reset:
-                reset_on_close(connection)
             return self._stream(connection), _peer_name(connection)
         except BaseException:
             connection.close()
@@ -106,6 +104,8 @@ class _Attempt:
             self._error = error
             return
         try:
+            if self._reset:  # from the beginning: it may be killed, or lose to another address
+                reset_on_close(connection)
             if self._target.scheme == "unix":  # a full backlog would not be told by select
                 connection.settimeout(self._left())
                 connection.connect(address)
