@@ -25,7 +25,7 @@ from twisted_upload.stores.s3.bucket import (
 )
 from twisted_upload.stores.s3.errors import NameTaken, ObjectStoreError, Rejected
 
-__all__ = ["MemoryBucket"]
+__all__ = ["MemoryBucket", "bytes_of"]
 
 _LONGEST_HOLD = 30.0
 
@@ -58,7 +58,7 @@ class _Failure(NamedTuple):
 _NO_PART = _Part(b"", "")
 
 
-def _bytes_of(content: Content, size: int) -> bytes:
+def bytes_of(content: Content, size: int) -> bytes:
     """Return the content of a part, which must have this size."""
     if isinstance(content, (bytes, bytearray, memoryview)):
         found = bytes(content)
@@ -167,7 +167,7 @@ class MemoryBucket:
         """See `IBucket.put_part`."""
         if not 1 <= number <= MOST_PARTS:
             raise Rejected(f"{self.name}: put_part: no part has the number {number}")
-        part = _bytes_of(content, size)
+        part = bytes_of(content, size)
 
         def put_part() -> str:
             etag = f"etag-{number}-{next(self._etags)}"

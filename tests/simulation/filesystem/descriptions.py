@@ -33,11 +33,13 @@ class OpenFile:
     :ivar mount: since which power cut it has been open.
     :ivar position: where the next read or write begins.
     :ivar errors: how many failures to write to the device have been reported here.
+    :ivar holders: how many processes have it open; one that inherits it counts itself.
     """
 
     __slots__ = (
         "append",
         "errors",
+        "holders",
         "inode",
         "mount",
         "position",
@@ -55,11 +57,15 @@ class OpenFile:
         self.writable = access != os.O_RDONLY
         self.append = bool(flags & os.O_APPEND)
         self.position = 0
+        self.holders = 1
         self.errors = inode.errors if type(inode) is File else 0
         inode.opened += 1
 
     def release(self) -> None:
-        """The last descriptor has been closed."""
+        """The last descriptor of a process has been closed."""
+        self.holders -= 1
+        if self.holders:
+            return
         inode = self.inode
         inode.opened -= 1
         if inode.locks is not None and self in inode.locks:
