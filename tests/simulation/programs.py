@@ -2,7 +2,7 @@
 The simulated program of ``--on-upload``: what it does, and what becomes of it when its daemon
 dies.
 
-A program is a process of its own: it has inherited the locked marker of its file, which
+A program is a separate process: it has inherited the locked marker of its file, which
 stays locked until the program has ended.
 """
 
@@ -41,7 +41,7 @@ class Run:
     :ivar name: of its file.
     :ivar variables: what it was told of that.
     :ivar parent: the process of its daemon.
-    :ivar process: its own.
+    :ivar process: the one it is.
     :ivar began: when, in virtual seconds.
     :ivar ended: when; infinite before.
     :ivar succeeded: whether it has ended well, and its daemon could know.
