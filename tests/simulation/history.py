@@ -121,6 +121,8 @@ class Attempt:
     :ivar url: of a resumable upload, once it is known.
     :ivar offset: the highest offset that was told of it.
     :ivar may_be_gone: whether it was to be removed, so that it may be unknown.
+    :ivar lasts_until: when it may have been removed because it was left alone, in virtual
+        seconds.
     :ivar partial: whether it is stored only as a part of others.
     :ivar honest: whether its sender does nothing that should keep it from being stored.
     :ivar began: when, in virtual seconds.
@@ -136,6 +138,7 @@ class Attempt:
         "ended",
         "honest",
         "kind",
+        "lasts_until",
         "may_be_gone",
         "name",
         "number",
@@ -165,6 +168,7 @@ class Attempt:
         self.url: str | None = None
         self.offset = -1
         self.may_be_gone = False
+        self.lasts_until = float("inf")
         self.partial = False
         self.honest = True
         self.began = began

@@ -267,7 +267,7 @@ def test_tus_forgotten() -> None:
             self.partials.clear()
             return state
 
-    with pytest.raises(Violation, match="gone after"):
+    with pytest.raises(Violation, match="gone too early"):
         run("tus-resume", Forgets(), 3)
 
 

@@ -18,7 +18,7 @@ from tests.simulation.choices import Choices
 from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Facts, Scene, Sizes
 
-__all__ = ["CALM_KINDS", "Plan", "facts_of", "populate"]
+__all__ = ["CALM_KINDS", "Plan", "expected_lines", "facts_of", "populate"]
 
 TOKEN = "tok_" + "S" * 43
 
@@ -281,6 +281,11 @@ def facts_of(plan: Plan) -> Facts:
     )
     facts.calm = plan.calm
     return facts
+
+
+def expected_lines(plan: Plan) -> tuple[str, ...]:
+    """Return what critical lines of the log may contain, because the plan gives a reason."""
+    return ("UNHEALTHY",) if any(it["do"] in _DISK_TROUBLE for it in plan.faults) else ()
 
 
 def _allowed(plan: Plan) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.logger import LogLevel, formatEvent
 
 from tests.simulation.history import History
+from tests.simulation.scheduler import Killed
 
 __all__ = ["LogWatch"]
 
@@ -40,6 +41,8 @@ class LogWatch:
         failure = event.get("log_failure")
         if failure is None and level is LogLevel.warn:
             return
+        if failure is not None and failure.check(Killed):
+            return  # it comes from a process that is dead
         text = formatEvent(event)
         bad = failure is not None or text.startswith(_BAD_BEGINNINGS)
         if not bad and level is LogLevel.critical:

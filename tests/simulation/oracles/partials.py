@@ -31,9 +31,11 @@ class ToldOffsets:
 
     def check(self) -> None:
         """The bytes before each offset that was told are on the disk, and are the sender's."""
-        visible = dict.fromkeys(self._files.visible.values())
+        visible, now = dict.fromkeys(self._files.visible.values()), self._history.now()
         for attempt in self._history.attempts.values():
-            if attempt.url is None or attempt.offset <= 0 or attempt.may_be_gone or attempt.parts:
+            if attempt.url is None or attempt.offset <= 0 or attempt.parts:
+                continue
+            if attempt.may_be_gone or now >= attempt.lasts_until:
                 continue
             if attempt.told != STORED and ("content", attempt.content) not in visible:
                 self._check_one(attempt)

@@ -14,6 +14,7 @@ _OWN_FAULT = {
     "timeout": ("raw-slow", "raw-no-end", "http-slow-body", "raw-vanish"),
     "bad-request": ("http-cut", "http-form", "http-slow-body", "raw"),
     "digest-mismatch": ("http-put", "http-keep-alive"),
+    "too-large": ("http-form",),
 }
 
 
@@ -39,8 +40,8 @@ class Fates:
         facts, code = self._scene.facts, attempt.code or ""
         if code == "empty":
             return attempt.size == 0 and not facts.allow_empty
-        if code == "too-large":
-            return 0 < facts.max_size < attempt.size
+        if code == "too-large" and 0 < facts.max_size < attempt.size:
+            return True
         return not attempt.honest and attempt.kind in _OWN_FAULT.get(code, ())
 
     def check_ended(self) -> None:
@@ -57,10 +58,10 @@ class Fates:
         :param within: seconds from the beginning of their attempt.
         """
         facts, history = self._scene.facts, self._scene.history
-        for attempt in history.attempts.values():
-            if attempt.began < facts.calm or not attempt.honest or attempt.partial:
+        for attempts in history.contents.values():
+            first, last = attempts[0], attempts[-1]
+            if first.began < facts.calm or not last.honest or last.partial:
                 continue
-            took = (history.now() if attempt.ended is None else attempt.ended) - attempt.began
-            late = attempt.told in (NOTHING, LOST) or (attempt.told == STORED and took > within)
-            if late:
-                raise history.wrong(f"not served in {took:.1f} s: {attempt!r}")
+            took = (history.now() if last.ended is None else last.ended) - last.began
+            if last.told in (NOTHING, LOST) or (last.told == STORED and took > within):
+                raise history.wrong(f"not served in {took:.1f} s: {last!r}")

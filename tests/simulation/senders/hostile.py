@@ -34,7 +34,7 @@ class Storm(Sender):
     def script(self) -> Script:
         for _ in range(1 + self.choices.below(20)):
             line = yield from self.connect(self.target, self.address)
-            if self.choices.chance(0.5):
+            if self.choices.chance(0.5) and not self.scene.facts.allow_empty:
                 line.close()
             else:
                 line.reset()

@@ -312,8 +312,10 @@ class Form(PlainSender):
         if response.body.count(b"\n") == len(attempts) > 1 and kind.startswith("text/plain"):
             self.note_receipts(attempts, response)
             return
-        code = self.error_in(response)
+        code, limit = self.error_in(response), self.scene.facts.max_size
+        too_large = any(0 < limit < it.size for it in attempts)
         for attempt in attempts:
+            attempt.honest = attempt.honest and not too_large  # one is to blame for all
             self.scene.history.refused(attempt, code)
 
 

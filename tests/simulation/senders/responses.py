@@ -12,17 +12,22 @@ from typing import NamedTuple
 __all__ = ["STATUSES", "Response", "Responses", "WrongResponse", "code_of", "receipts_of"]
 
 STATUSES: dict[str, tuple[int, ...]] = {
-    "bad-request": (400, 405, 411, 412, 413, 414, 415, 417, 421, 429, 431, 501, 505),
+    "bad-request": (400, 412, 415, 421, 501),
     "busy": (503,),
     "conflict": (400, 409, 412),
     "digest-mismatch": (460,),
     "empty": (400,),
+    "expectation-failed": (417,),
+    "head-too-large": (431,),
+    "http-version": (505,),
     "method-not-allowed": (405,),
     "no-space": (507,),
     "not-allowed": (403,),
     "not-found": (404,),
+    "not-implemented": (501,),
     "shutting-down": (503,),
     "store-error": (503,),
+    "target-too-long": (414,),
     "timeout": (408,),
     "too-large": (413,),
     "unauthorized": (401, 429),
@@ -32,6 +37,7 @@ STATUSES: dict[str, tuple[int, ...]] = {
 MOST = 1 << 20
 """Bytes of a response that are read."""
 
+_REPEATED = ("www-authenticate",)
 _STATUS_LINE = re.compile(r"HTTP/1\.1 ([1-5][0-9][0-9]) ([A-Z][A-Za-z0-9 ]*)\Z")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]*): ([^\x00-\x1f\x7f]*)\Z")
 _NUMBER = re.compile(r"[0-9]{1,19}\Z")
@@ -167,7 +173,7 @@ def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
         if found is None:
             raise WrongResponse(repr(line[:200]))
         name = found[1].lower()
-        if name in fields:
+        if name in fields and name not in _REPEATED:
             raise WrongResponse(f"the field {name} twice")
         fields[name] = found[2]
     return int(match[1]), fields

@@ -217,7 +217,7 @@ class Sender:
         self._script = None
         self.scene.running.pop(self.key, None)
         attempt, history = self.attempt, self.scene.history
-        whole = self.needs_http or attempt is None or attempt.complete
+        whole = self.needs_http or (attempt is not None and attempt.complete)
         for line in self.lines:
             if whole:
                 line.close()

@@ -275,6 +275,9 @@ class Concatenating(Resuming):
     def terms(self, attempt: Attempt) -> dict[str, str]:
         return {"Upload_Length": str(attempt.size), "Upload_Concat": "partial"}
 
+    def _must_be_there(self, part: Attempt) -> bool:
+        return not part.may_be_gone and self.scene.scheduler.now < part.lasts_until
+
     def _put_together(self, parts: list[Attempt]) -> Script:
         history = self.scene.history
         urls = " ".join(part.url or "" for part in parts)
@@ -293,8 +296,11 @@ class Concatenating(Resuming):
                 history.lost(attempt)
             else:
                 code = self.error_in(response)
-                if code == "store-error":
-                    history.lost(attempt)  # it may have been too slow to tell
+                if code == "not-found" and all(self._must_be_there(part) for part in parts):
+                    raise self.wrong("parts are gone too early:", attempt)
+                if code in ("store-error", "not-found"):
+                    history.lost(attempt)  # too slow to tell, or its parts have expired
+                    attempt.honest = False
                 else:
                     history.refused(attempt, code)
             history.end(attempt)

@@ -37,7 +37,12 @@ class TusSender(HttpSender):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.line: HttpLine | None = None
-        self.seen = 0.0  # when an upload was last known to be there
+
+    def _put_off(self, attempt: Attempt) -> None:
+        """Note that an upload has been written to: its expiry is put off."""
+        facts = self.scene.facts
+        lasts = 0.0 if facts.forgets else min(_FORGETS_AFTER, facts.resume_for - 1.0)
+        attempt.lasts_until = self.scene.scheduler.now + lasts
 
     def open_line(self) -> Generator[float, None, HttpLine]:
         """
@@ -132,7 +137,7 @@ class TusSender(HttpSender):
             raise self.wrong("created without Location:", response)
         attempt.url = found[1]
         attempt.offset = max(0, attempt.offset)
-        self.seen = self.scene.scheduler.now
+        self._put_off(attempt)
 
     # What a response says of an upload
 
@@ -152,7 +157,8 @@ class TusSender(HttpSender):
         if exactly is not None and offset != exactly:
             raise self.wrong(f"{attempt!r}: the offset is not {exactly} in", response)
         history.offset(attempt, offset, floor)
-        self.seen = self.scene.scheduler.now
+        if exactly is not None:
+            self._put_off(attempt)
         if offset == attempt.size and not attempt.partial and attempt.complete:
             self.note_stored(attempt, response)
         elif "stored-as" in response.fields:
@@ -176,11 +182,9 @@ class TusSender(HttpSender):
 
         :raises Violation: there is no reason for it.
         """
-        facts, now = self.scene.facts, self.scene.scheduler.now
-        idle = now - self.seen
-        forgotten = idle >= min(_FORGETS_AFTER, facts.resume_for) or facts.forgets
-        if not (attempt.may_be_gone or forgotten):
-            raise self.wrong(f"gone after {idle:.3f} s:", attempt)
+        now = self.scene.scheduler.now
+        if not attempt.may_be_gone and now < attempt.lasts_until:
+            raise self.wrong("gone too early:", attempt)
         attempt.may_be_gone = True
 
     # Asking and appending
@@ -294,6 +298,9 @@ class TusSender(HttpSender):
             response = yield from self.patch(
                 attempt, offset, attempt.size, fields=self.last(attempt)
             )
+            if response is not None and response.status == 413:
+                attempt.honest = False  # it is too large
+                return False
             if response is None or response.status != 204:
                 yield from self.pause(min(self.choices.between(0.1, 3.0), self.left()))
 

@@ -94,6 +94,40 @@ def test_each_call(rig: ManualRig, call: str, error: int) -> None:
             rig.do(rig.store.remove(identity))
 
 
+class HalfWritten(FaultyFiles):
+    """
+    :ivar halves: how many writes to records fail although what matters of them is written.
+    """
+
+    halves = 0
+
+    def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
+        super().write_at(descriptor, data, offset)
+        if self.halves:
+            self.halves -= 1
+            raise OSError(errno.ENOSPC, "cut short")
+
+
+@pytest.mark.parametrize("halves", [1, 2])
+@pytest.mark.parametrize("step", ["commit", "store"])
+def test_record_is_written_and_fails(tmp_path: Path, step: str, halves: int) -> None:
+    """A write to the record that fails, but has an effect, takes no committed byte away."""
+    files = HalfWritten()
+    rig = ManualRig(tmp_path / "inbox", files=files)
+    identity = rig.create(len(FIRST + LAST))
+    offset = rig.write(identity, FIRST[:1000]).offset
+    rig.let_go()
+    files.halves = halves
+    rest = (FIRST + LAST)[1000:]
+    result = rig.write(identity, rest if step == "store" else rest[:1000])
+    assert isinstance(result, UploadRefused), result
+    files.halves = 0
+    heal(rig)
+    rig.let_go()
+    finish(rig, identity, offset)
+    rig.close()
+
+
 def _about_to_be_stored(rig: ManualRig) -> str:
     """Return an upload whose last bytes take three syncs: of its two files, then the folder."""
     other = rig.create(1)

@@ -92,6 +92,7 @@ class PartialRecord:
     :ivar state: the latest state.
     :ivar number: its number.
     :ivar synced: the number of the latest one that is known to be durable; -1 for none.
+    :ivar unsure: whether the file may hold a later state, of which writing has failed.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class PartialRecord:
         self.state = state
         self.number = number
         self.synced = -1
+        self.unsure = False
         self._files = files
 
     @classmethod
@@ -157,12 +159,14 @@ class PartialRecord:
         """
         Write a new state; it is not synced.
 
-        :raises OSError: it cannot be written; the old one is still there.
+        :raises OSError: it cannot be written; the old one is still there, but the new one
+            may be there as well, and then it counts for the next user (`unsure`).
         """
         number = self.number + 1
         slot = _framed(_packed(state), number).ljust(_BLOCK, b"\0")
+        self.unsure = True
         self._files.write_at(self.descriptor, slot, number % 2 * _BLOCK)
-        self.number, self.state = number, state
+        self.number, self.state, self.unsure = number, state, False
 
     def sync(self) -> None:
         """

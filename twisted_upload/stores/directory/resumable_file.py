@@ -376,10 +376,10 @@ class ResumableFile(PartialFile):
                 # It was removed by another program; its next user must not take it for published.
                 self._drop()
                 return
-        state = self.log.state
-        if (state.phase, state.offset) != (OPEN, self.committed):
+        state, unsure = self.log.state, self.log.unsure
+        if unsure or (state.phase, state.offset) != (OPEN, self.committed):
             self.log.write(state._replace(phase=OPEN, offset=self.committed))
-            if state.offset > self.committed and folder.durable:
+            if (unsure or state.offset > self.committed) and folder.durable:
                 # The record on disk may count the rest: until it does not, leave that there.
                 self.log.sync()
         if self._size > self.committed:
