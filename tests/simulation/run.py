@@ -4,6 +4,7 @@ Runs one seed.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import traceback
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ from tests.simulation.workload import Plan
 from tests.simulation.world import World
 
 __all__ = ["Outcome", "Runner"]
+
+
+COLLECT_EVERY = 20
+"""Runs after which garbage is collected."""
 
 
 @dataclass
@@ -49,6 +54,7 @@ class Runner:
 
     def __init__(self) -> None:
         self._configurations = Configurations()
+        self._runs = 0
 
     def run(self, plan: Plan, *, recording: bool = False) -> Outcome:
         """
@@ -57,6 +63,11 @@ class Runner:
         :param recording: keep a trace of what happens.
         """
         outcome = Outcome(plan)
+        self._runs += 1
+        # When garbage is collected is not ours to decide; and finalizers close files.
+        gc.disable()
+        if self._runs % COLLECT_EVERY == 0:
+            gc.collect()
         with World(plan, self._configurations, recording=recording) as world:
             try:
                 tell(world)

@@ -81,7 +81,7 @@ class World:
         self.log = LogWatch(self.history)
         self.daemons: list[Daemon | None] = [None] * plan.daemons
         self.options: dict[str, str] = _options(plan)
-        self.preemption = choices.pick((0.0, 0.0, 0.01, 0.05, 0.3))
+        self.preemption = choices.weighted({0.0: 4, 0.01: 2, 0.05: 1, 0.3: 0.3})
         self._configurations = configurations
         self._generation = 0
         self._supervisor: Process | None = None

@@ -83,8 +83,6 @@ class SimulatedReactor(_DisconnectSelectableMixin, ReactorBase):
 
     def _main(self) -> None:
         process, scheduler = self.process, self.scheduler
-        low, high = self.network.profile.turn
-        random = self._choices.random
         self.startRunning(installSignalHandlers=False)
         while self._started:
             self.turns += 1
@@ -99,9 +97,15 @@ class SimulatedReactor(_DisconnectSelectableMixin, ReactorBase):
             timeout = 0.0 if self._is_busy() else self.timeout()
             if timeout is None or timeout > 0:
                 self._rest(timeout)
+            else:
+                scheduler.pause(self._turn_time())
             if not process.alive:
                 raise Killed
-            scheduler.pause(low + (high - low) * random())
+
+    def _turn_time(self) -> float:
+        """Return how long a turn takes."""
+        low, high = self.network.profile.turn
+        return low + (high - low) * self._choices.random()
 
     def _is_busy(self) -> bool:
         return bool(self._candidates or self.threadCallQueue or self._justStopped)
@@ -123,7 +127,7 @@ class SimulatedReactor(_DisconnectSelectableMixin, ReactorBase):
         """Do not rest any longer; harmless otherwise."""
         if self._idle and self._task is not None:
             self._idle = False
-            self._task.wake()
+            self._task.wake(self._turn_time())
 
     def note(self, descriptor: int) -> None:
         """See `IWatcher.note`."""
