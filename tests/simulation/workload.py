@@ -128,12 +128,19 @@ class Plan:
         return cls(**value)
 
 
+_RARE = {"raw-client": 0.1, "tus-client": 0.1}
+"""Real clients: how often they come, compared with others; each takes as long as several."""
+
+
 def _weights(choices: Choices, *, http: bool) -> dict[str, float]:
     kinds = [it for it in KINDS if http or not KINDS[it].needs_http]
     some = choices.between(0.1, 1.0)
     weights = {kind: choices.pick((0.2, 1.0, 1.0, 5.0)) for kind in kinds if choices.chance(some)}
     if choices.chance(0.6):
         weights = {kind: it for kind, it in weights.items() if kind not in HOSTILE}
+    for kind, factor in _RARE.items():
+        if kind in weights:
+            weights[kind] *= factor
     weights.setdefault("raw-whole", choices.pick((0.5, 3.0)))
     return {kind: weights[kind] for kind in kinds if kind in weights}
 

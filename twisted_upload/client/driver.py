@@ -99,10 +99,12 @@ class Driver:
             value: T = end.value
             return value
         finally:
-            self._abort()
-            conversation.close()
-            if self._hasher is not None:
-                self._hasher.close()
+            try:
+                self._abort()
+            finally:
+                conversation.close()
+                if self._hasher is not None:
+                    self._hasher.close()
 
     # The connection
 

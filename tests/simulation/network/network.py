@@ -104,7 +104,7 @@ class Network:
             if path in self._paths:
                 raise failed(errno.EADDRINUSE)
             return
-        host, port = address[0], address[1] or self._free_port()
+        host, port = address[0], address[1] or self.free_port()
         for listening in self._ports.get(port, ()):
             if _same(listening.name[0], host):
                 raise failed(errno.EADDRINUSE)
@@ -159,7 +159,8 @@ class Network:
                 return listening
         return None
 
-    def _free_port(self) -> int:
+    def free_port(self) -> int:
+        """Return a port that is not in use."""
         while True:
             self._last_port += 1
             if self._last_port not in self._ports:
@@ -209,7 +210,7 @@ class Network:
             self.scheduler.call_soon(self._connect_unix, stream, connection, host)
             return connection
         stream = TCPStream(self)
-        stream.name = (address, self._free_port())
+        stream.name = (address, self.free_port())
         if choices is not None:
             stream.random = choices.random
         connection = Connection(self, peer, stream.name)
@@ -235,7 +236,7 @@ class Network:
             return 0
         host, port = address[0], address[1]
         if not stream.name[1]:
-            stream.name = _named_as(stream.family, "127.0.0.1", self._free_port())
+            stream.name = _named_as(stream.family, "127.0.0.1", self.free_port())
         stream.connecting = True
         self.scheduler.call_later(
             self._round_trip(stream), self._connect_tcp, stream, None, host, port, 0

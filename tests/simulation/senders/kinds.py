@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.simulation.senders.client import CLIENTS
 from tests.simulation.senders.hostile import HOSTILE
 from tests.simulation.senders.http import HTTP
 from tests.simulation.senders.http_unfinished import UNFINISHED
@@ -16,5 +17,5 @@ from tests.simulation.senders.tus import TUS
 __all__ = ["KINDS"]
 
 KINDS: Mapping[str, type[Sender]] = {
-    kind.kind: kind for kind in (*RAW, *HTTP, *UNFINISHED, *TUS, *HOSTILE)
+    kind.kind: kind for kind in (*RAW, *HTTP, *UNFINISHED, *TUS, *HOSTILE, *CLIENTS)
 }
