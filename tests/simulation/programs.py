@@ -83,7 +83,7 @@ class Programs:
         *,
         ways: Mapping[str, float] = WAYS,
         seconds: tuple[float, float] = (0.0, 2.0),
-        begins: Callable[[Run], object] = lambda _: None,
+        begins: Callable[[Run], object] | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.choices = choices
@@ -105,7 +105,8 @@ class Programs:
         run = Run(variables, parent, process, self.scheduler.now)
         process.on_death.append(lambda: self._ended(run))
         self.runs.append(run)
-        self._begins(run)
+        if self._begins is not None:
+            self._begins(run)
         return run
 
     def power_cut(self) -> None:

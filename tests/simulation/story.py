@@ -50,6 +50,7 @@ def tell(world: World) -> None:
     world.fates.check_reasons()
     scheduler.run(until=scheduler.now + LINGER)
     world.check(deep=True)
+    world.queues.check_finally()
     _all_is_quiet(world, quiet)
     _end(world)
     _complain(world)
@@ -99,13 +100,17 @@ def _begin_fault(world: World, fault: dict[str, Any]) -> None:
             faults.inodes = world.disk.used_inodes + int(fault["number"])
         case "quota":
             faults.quota = world.disk.used * PAGE + int(fault["bytes"])
+        case "objects":
+            world.queues.fail(fault["faults"])
         case "partition":
             for address in world.scene.addresses[::2]:
                 world.network.cut_off(address, float(fault["until"]) - float(fault["at"]))
 
 
 def _end_faults(world: World, fault: dict[str, Any]) -> None:
-    if fault["do"] != "partition":
+    if fault["do"] == "objects":
+        world.queues.heal()
+    elif fault["do"] != "partition":
         world.disk.faults.none()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulation.bucket import PATIENCE, BucketFaults, ObjectStore, SimulatedBucket
 from tests.simulation.choices import Choices
+from tests.simulation.filesystem import PROFILES, FileSystem
 from tests.simulation.history import History, Violation, content_of
 from tests.simulation.oracles.objects import Pendings, StoredObjects
 from tests.simulation.process import Machine, Process
@@ -168,7 +169,8 @@ def test_oracle_of_pending(world: World) -> None:
 def test_oracle_of_objects(world: World) -> None:
     """What was acknowledged is an object, whole and once; others may be there, whole."""
     history, store = world.history, world.store
-    oracle = StoredObjects(history, store)
+    disk = FileSystem(world.scheduler, Choices("disk"), PROFILES["ext4"])
+    oracle = StoredObjects(history, disk, "/inbox", store)
     attempts = [history.begin(number, "raw-whole", 100) for number in (1, 2, 3)]
     for attempt in attempts[:2]:
         attempt.complete = True
@@ -186,5 +188,5 @@ def test_oracle_of_objects(world: World) -> None:
     with pytest.raises(Violation, match="no content of anybody"):
         oracle.check(deep=True)
     del store.objects["1-one"]
-    with pytest.raises(Violation, match="lost: 1-one"):
+    with pytest.raises(Violation, match="there is no object 1-one"):
         oracle.check(deep=True)

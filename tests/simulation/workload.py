@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from tests.simulation.choices import Choices
+from tests.simulation.queue_plans import KILL_CALLS, add_queues, object_faults
 from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Facts, Scene, Sizes
 
@@ -97,7 +98,25 @@ class Plan:
         plan.options = _options(choices, http=plan.http)
         plan.events = _events(choices, plan)
         plan.faults = _faults(choices, plan)
+        queues = choices.fork("queues")
+        if queues.chance(0.3):
+            plan.use_queues(queues)
         return plan
+
+    def use_queues(self, choices: Choices) -> None:
+        """Have it use programs, or an object store, and let them fail."""
+        add_queues(choices, self.options)
+        end = self.seconds * 1.5
+        for event in self.events:
+            if event["do"] == "kill-at" and choices.chance(0.7):
+                event["call"] = choices.pick(KILL_CALLS)
+        if "store" not in self.options and "forward" not in self.options:
+            return
+        for _ in range(choices.below(4)):
+            at = choices.between(0, end)
+            until = at + choices.pick((1.0, 20.0, 300.0)) * choices.random()
+            fault = {"do": "objects", "faults": object_faults(choices)}
+            self.faults.append({"at": round(at, 4), "until": round(until, 4), **fault})
 
     @property
     def calm(self) -> float:
@@ -187,7 +206,6 @@ def _options(choices: Choices, *, http: bool) -> dict[str, str | int]:
     some("journal", 0.4, "/var/journal")
     some("metrics", 0.3, "9464")
     some("drain", 0.3, 0, 2)
-    some("on-upload", 0.2, "program")
     if http:
         some("names", 0.3, "time-original")
         some("tokens", 0.2, "/etc/tokens")
@@ -262,7 +280,10 @@ def _faults(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
 
 
 _SECONDS = {"1m": 60.0, "5m": 300.0}
-_DISK_TROUBLE = ("fail", "slow", "stall", "shorten", "read-only", "capacity", "inodes", "quota")
+_DISK_TROUBLE = (
+    *("fail", "slow", "stall", "shorten", "read-only", "capacity", "inodes", "quota"),
+    "objects",
+)
 
 
 def facts_of(plan: Plan) -> Facts:

@@ -16,12 +16,13 @@ from tests.simulation.daemon import Bound, Configurations, Daemon
 from tests.simulation.filesystem import PROFILES, FileSystem
 from tests.simulation.history import History
 from tests.simulation.network import Network, NetworkProfile
-from tests.simulation.oracles.files import PlantedFiles, StoredFiles
+from tests.simulation.oracles.files import PlantedFiles
 from tests.simulation.oracles.log import LogWatch
 from tests.simulation.oracles.outcomes import Outcomes
 from tests.simulation.oracles.partials import ToldOffsets
 from tests.simulation.oracles.senders import Fates
 from tests.simulation.process import Machine, Process
+from tests.simulation.queues import CRITICAL, Queues
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.senders.scene import Scene, Sizes, Target
 from tests.simulation.system import SimulatedSystem
@@ -73,14 +74,18 @@ class World:
             facts=facts_of(plan),
             sizes=Sizes(**plan.sizes) if plan.sizes else None,
         )
-        self.files = StoredFiles(self.history, self.disk, INBOX)
+        self.options: dict[str, str] = _options(plan)
+        self.queues = Queues(
+            self.scheduler, choices.fork("queues"), self.history, self.disk, INBOX, self.options
+        )
+        self.files = self.queues.files
         self.offsets = ToldOffsets(self.history, self.disk, INBOX, self.files)
         self.planted = PlantedFiles(self.history, self.disk)
         self.outcomes = Outcomes(self.history)
         self.fates = Fates(self.scene)
         self.log = LogWatch(self.history)
+        self.log.expected = CRITICAL
         self.daemons: list[Daemon | None] = [None] * plan.daemons
-        self.options: dict[str, str] = _options(plan)
         self.preemption = choices.weighted({0.0: 4, 0.01: 2, 0.05: 1, 0.3: 0.3})
         self._configurations = configurations
         self._generation = 0
@@ -137,10 +142,17 @@ class World:
         name = f"daemon{place}.{self._generation}"
         process = Process(self.scheduler, name, self.machine, preemption=self.preemption)
         process.on_death.append(lambda: self._died(place, process))
+        self.queues.started(process)
         reactor = self.network.reactor(process)
         self.daemons[place] = Daemon(
             process,
-            SimulatedSystem(process, self.disk, self.network),
+            SimulatedSystem(
+                process,
+                self.disk,
+                self.network,
+                program=self.queues.programs.program,
+                bucket=self.queues.store.bucket,
+            ),
             reactor,
             self.options,
             configurations=self._configurations,
@@ -227,6 +239,7 @@ class World:
             self._supervisor.kill()
             self._supervisor = None
         self._stopping = stopping
+        self.queues.power_cut()
         self.disk.cut()
         self.check(cut=True)
         self.scheduler.call_later(down, self.start_all)
@@ -245,6 +258,7 @@ class World:
         self.files.check(cut=cut, deep=deep)
         self.offsets.check()
         self.planted.check()
+        self.queues.check(cut=cut)
 
 
 def _options(plan: Plan) -> dict[str, str]:

@@ -11,6 +11,7 @@ from tests.simulation.history import History
 from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.name_record import RECORD as NAMES
 from twisted_upload.stores.directory.partial_folder import DATA, PARTIAL, RECORD
+from twisted_upload.stores.s3.notes import PENDING
 
 __all__ = ["Quiet"]
 
@@ -64,7 +65,7 @@ class Quiet:
         left = [
             name
             for name in file_system.names(folder)
-            if name not in (PARTIAL, NAMES, "invitations")
+            if name not in (PARTIAL, NAMES, PENDING, "invitations")
         ]
         if left:
             raise self._history.wrong(f"left in {folder}: {left}")

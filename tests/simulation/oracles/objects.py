@@ -22,17 +22,17 @@ class FilesAndObjects:
     """
     The files of a folder and the objects of a bucket, as oracles see a file system.
 
-    :param file_system: has the folder; `None` if only objects count.
+    :param file_system: has the folder.
     """
 
-    def __init__(self, store: ObjectStore, file_system: Any = None) -> None:
+    def __init__(self, store: ObjectStore, file_system: Any) -> None:
         self._store = store
         self._file_system = file_system
 
     def names(self, directory: str) -> list[str]:
         """Return the names of all files and objects, each once, sorted."""
         names = dict.fromkeys(self._store.objects)
-        if self._file_system is not None and self._file_system.exists(directory):
+        if self._file_system.exists(directory):
             names.update(dict.fromkeys(self._file_system.names(directory)))
         return sorted(names)
 
@@ -40,7 +40,7 @@ class FilesAndObjects:
         """Return whether there is one or the other."""
         if path.rpartition("/")[2] in self._store.objects:
             return True
-        return self._file_system is not None and bool(self._file_system.exists(path))
+        return bool(self._file_system.exists(path))
 
     def content(self, path: str) -> bytes:
         """Return the content."""
@@ -56,17 +56,27 @@ class StoredObjects(StoredFiles):
     The objects of a store of objects: each is whole, and what was acknowledged is there once.
 
     An object whose sender was refused or has gone away may be there: it is whole, and its
-    sender has sent its end.
+    sender has sent its end.  A resumable upload is in the folder before it is an object.
     """
 
-    def __init__(self, history: History, store: ObjectStore) -> None:
-        super().__init__(history, FilesAndObjects(store), "")
+    def __init__(
+        self, history: History, file_system: Any, directory: str, store: ObjectStore
+    ) -> None:
+        super().__init__(history, FilesAndObjects(store, file_system), directory)
+        self._objects = store.objects
 
     def _may_be(self, attempt: Attempt) -> bool:
         return (attempt.complete and not attempt.partial) or super()._may_be(attempt)
 
     def _check_nothing_vanishes(self, before: Any) -> None:
         """What nobody was told may be removed again."""
+
+    def _check_promised(self) -> None:
+        """What was acknowledged is an object."""
+        for name, attempt in self._history.names.items():
+            if name not in self._objects:
+                raise self._history.wrong(f"lost: there is no object {name} of {attempt!r}")
+        super()._check_promised()
 
 
 class ForwardedFiles(StoredFiles):

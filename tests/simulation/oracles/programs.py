@@ -128,7 +128,8 @@ class ProgramRuns:
         for name in names:
             runs = self._of.get(name, [])
             attempt = self._history.names.get(name)
-            if not runs and attempt is not None and attempt.told == STORED:
+            told = attempt is not None and attempt.told == STORED
+            if not runs and (told or self._objects is None):
                 raise self._history.wrong(f"no program was told of {name}: {attempt!r}")
             failed += not any(it.succeeded for it in runs)
         if failed > aside:
