@@ -5,6 +5,7 @@ Runs many seeds, in several processes.
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -14,6 +15,7 @@ from multiprocessing import get_context
 from twisted.logger import globalLogBeginner
 
 from tests.simulation.run import Outcome, Runner
+from tests.simulation.scheduler import Killed
 from tests.simulation.workload import Plan
 
 __all__ = ["Batch", "quiet", "run_many", "run_seeds"]
@@ -54,8 +56,15 @@ class Batch:
 
 
 def quiet() -> None:
-    """Print nothing of what the daemons log."""
+    """Print nothing of what the daemons log, nor of what the dead still try."""
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
+    print_unraisable = sys.unraisablehook
+
+    def tell(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is not Killed:
+            print_unraisable(unraisable)
+
+    sys.unraisablehook = tell
 
 
 def run_seeds(seeds: Sequence[int]) -> Batch:

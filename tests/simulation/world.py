@@ -27,7 +27,7 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.senders.scene import Scene, Sizes, Target
 from tests.simulation.system import SimulatedSystem
 from tests.simulation.trace import Trace
-from tests.simulation.workload import TOKEN, Plan, facts_of
+from tests.simulation.workload import TOKEN, Plan, expected_lines, facts_of
 from twisted_upload.config.configuration import Configuration
 from twisted_upload.daemon.listeners import NamedEndpoint
 from twisted_upload.net.endpoints import InheritedEndpoint
@@ -84,7 +84,7 @@ class World:
         self.outcomes = Outcomes(self.history)
         self.fates = Fates(self.scene)
         self.log = LogWatch(self.history)
-        self.log.expected = CRITICAL
+        self.log.expected = (*CRITICAL, *expected_lines(plan))
         self.daemons: list[Daemon | None] = [None] * plan.daemons
         self.preemption = choices.weighted({0.0: 4, 0.01: 2, 0.05: 1, 0.3: 0.3})
         self._configurations = configurations
