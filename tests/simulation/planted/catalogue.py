@@ -1,0 +1,15 @@
+"""
+All planted bugs.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.planted import connections, partials, queues, write_path
+from tests.simulation.planted.bug import Bug
+
+__all__ = ["CATALOGUE"]
+
+CATALOGUE: dict[str, Bug] = {
+    bug.name: bug for bug in (*write_path.BUGS, *partials.BUGS, *connections.BUGS, *queues.BUGS)
+}
+"""By name."""
