@@ -75,6 +75,24 @@ def test_free(tmp_path: Path) -> None:
     assert space.inodes <= space.all_inodes
 
 
+def test_two_listings_at_once(tmp_path: Path) -> None:
+    """A folder can be listed by two threads at once, through one descriptor: neither misses any."""
+    names = {str(number) for number in range(2000)}
+    for name in names:
+        (tmp_path / name).touch()
+    files = Files()
+    folder = files.open(str(tmp_path), os.O_RDONLY)
+    try:
+        with files.scan(folder) as one:
+            some = {next(one)}
+            with files.scan(folder) as other:
+                assert {*other} == names
+            assert {*files.names(folder)} == names
+            assert some | {*one} == names
+    finally:
+        files.close(folder)
+
+
 class _Kernel(ParallelSync):
     """A kernel whose syncs end with given results, in a given number of batches."""
 

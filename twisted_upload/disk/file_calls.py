@@ -20,6 +20,9 @@ from typing import NamedTuple, Protocol
 __all__ = ["FileCalls", "IEvent", "Space"]
 
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
 class Space(NamedTuple):
     """
     The free space of a file system.
@@ -110,13 +113,29 @@ class FileCalls:
 
     def names(self, folder: int) -> list[str]:
         """Return all names in a folder, in any order."""
-        return os.listdir(folder)
+        with self._anew(folder) as anew:
+            return os.listdir(anew)
 
     @contextlib.contextmanager
     def scan(self, folder: int) -> Iterator[Iterator[str]]:
         """Provide the names in a folder, in any order, a few at a time: for large folders."""
-        with os.scandir(folder) as entries:
+        with self._anew(folder) as anew, os.scandir(anew) as entries:
             yield (entry.name for entry in entries)
+
+    @contextlib.contextmanager
+    def _anew(self, folder: int) -> Iterator[int]:
+        """
+        Open a folder once more, to list it.
+
+        The position in a listing belongs to the open folder: of two threads that list it at
+        once, one misses names.  And on btrfs (since Linux 6.5), what has been created since
+        the folder was opened, or was last listed, is missing.
+        """
+        anew = os.open(".", _FOLDER, dir_fd=folder)
+        try:
+            yield anew
+        finally:
+            os.close(anew)
 
     def can_write(self, name: str, *, folder: int | None = None) -> bool:
         """Return whether we may create files in a folder (access(2), effective ids)."""

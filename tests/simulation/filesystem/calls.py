@@ -17,12 +17,15 @@ from tests.simulation.filesystem.descriptions import (
     failure,
 )
 from tests.simulation.filesystem.inodes import Folder, Inode, Link
-from tests.simulation.filesystem.lookup import READ, SEARCH, WRITE
+from tests.simulation.filesystem.lookup import MOST_LINKS, READ, SEARCH, WRITE
 from tests.simulation.filesystem.process_calls import ProcessCalls
 from twisted_upload.disk.file_calls import Space
 
-__all__ = ["SimulatedCalls"]
+__all__ = ["DOTS", "SimulatedCalls"]
 
+
+DOTS = (".", "..")
+"""Names that cannot be given or removed."""
 
 NAMES_AT_A_TIME = 500
 """How many names the kernel returns at once, about."""
@@ -45,13 +48,15 @@ class SimulatedCalls(ProcessCalls):
     def _open(self, folder: int | None, name: str, flags: int, mode: int) -> int:
         self._descriptors.check_room()
         place, last = self._place(folder, name)
-        inode = self._system.child(place, last)
+        inode = self._named(place, last)
+        if type(inode) is Link:
+            place, last, inode = self._follow(place, last, inode, flags)
         if inode is None:
             if not flags & os.O_CREAT:
                 raise failure(errno.ENOENT, name)
             inode = self._new_file(place, last, mode)
         else:
-            inode = self._existing(inode, place, last, flags, name)
+            self._check_open(inode, flags, name)
         return self._descriptors.add(OpenFile(self._system, inode, flags))
 
     def _new_file(self, folder: Folder, name: str, mode: int) -> File:
@@ -67,13 +72,25 @@ class SimulatedCalls(ProcessCalls):
         system.add(folder, name, file, now)
         return file
 
-    def _existing(self, inode: Inode, folder: Folder, last: str, flags: int, name: str) -> Inode:
+    def _follow(
+        self, folder: Folder, last: str, link: Link, flags: int
+    ) -> tuple[Folder, str, Inode | None]:
+        """Return the place that is opened instead of a symbolic link, and what is there."""
+        if flags & os.O_CREAT and flags & os.O_EXCL:
+            raise failure(errno.EEXIST, last)
+        if flags & os.O_NOFOLLOW:
+            raise failure(errno.ENOTDIR if flags & os.O_DIRECTORY else errno.ELOOP, last)
+        for _ in range(MOST_LINKS):
+            folder, last = self._target(folder, link)
+            inode = self._named(folder, last)
+            if type(inode) is not Link:
+                return folder, last, inode
+            link = inode
+        raise failure(errno.ELOOP, last)
+
+    def _check_open(self, inode: Inode, flags: int, name: str) -> None:
         if flags & os.O_CREAT and flags & os.O_EXCL:
             raise failure(errno.EEXIST, name)
-        if type(inode) is Link:
-            if flags & os.O_NOFOLLOW:
-                raise failure(errno.ENOTDIR if flags & os.O_DIRECTORY else errno.ELOOP, name)
-            inode = self._child(folder, last)
         access = flags & os.O_ACCMODE
         if type(inode) is Folder:
             if access != os.O_RDONLY or flags & os.O_CREAT:
@@ -85,7 +102,6 @@ class SimulatedCalls(ProcessCalls):
             self._check(inode, wanted | (WRITE if flags & os.O_TRUNC else 0), name)
         if flags & os.O_TRUNC and type(inode) is File and access != os.O_RDONLY:
             self._truncate(inode, 0)
-        return inode
 
     def close(self, descriptor: int) -> None:
         """See `FileCalls.close`."""
@@ -127,7 +143,7 @@ class SimulatedCalls(ProcessCalls):
         """See `FileCalls.status_of`."""
         self._enter("status_of", name)
         place, last = self._place(folder, name)
-        inode = self._system.child(place, last)
+        inode = self._named(place, last)
         if inode is None:
             raise failure(errno.ENOENT, name)
         if type(inode) is Link and (follow or name.endswith("/")):
@@ -139,12 +155,19 @@ class SimulatedCalls(ProcessCalls):
     def links(self, descriptor: int) -> int:
         """See `FileCalls.links`."""
         self._enter("links", descriptor)
-        return self._opened(descriptor).inode.links
+        return self._system.links(self._opened(descriptor).inode)
 
     def names(self, folder: int) -> list[str]:
         """See `FileCalls.names`."""
         self._enter("names", folder)
-        return self._listed(self._folder(folder))
+        return self._listed(self._to_list(folder))
+
+    def _to_list(self, descriptor: int) -> Folder:
+        """Do what opening a folder once more needs: see `FileCalls`."""
+        self._descriptors.check_room(2)
+        folder = self._folder(descriptor)
+        self._check(folder, READ | SEARCH)
+        return folder
 
     def _listed(self, folder: Folder) -> list[str]:
         """Return the names in an order that is chosen, as that of a hash is."""
@@ -158,7 +181,7 @@ class SimulatedCalls(ProcessCalls):
     def scan(self, folder: int) -> Iterator[Iterator[str]]:
         """See `FileCalls.scan`."""
         self._enter("scan", folder)
-        yield self._scan(self._folder(folder))
+        yield self._scan(self._to_list(folder))
 
     def _scan(self, folder: Folder) -> Iterator[str]:
         """Yield names; what changes before the kernel comes to it may be seen or not."""
@@ -178,6 +201,8 @@ class SimulatedCalls(ProcessCalls):
             self._check(inode, WRITE | SEARCH)
         except OSError:
             return False
+        if type(inode) is File and not inode.mode & 0o111:
+            return False  # not even root may execute it
         return not self._faults.read_only
 
     def attribute(self, descriptor: int, name: str) -> bytes:
@@ -260,7 +285,9 @@ class SimulatedCalls(ProcessCalls):
 
     def _unlink(self, directory: int | None, name: str) -> None:
         folder, last = self._place(directory, name)
-        inode = self._system.child(folder, last)
+        if last in DOTS:
+            raise failure(errno.EISDIR, name)
+        inode = self._named(folder, last)
         if inode is None:
             raise failure(errno.ENOENT, name)
         self._check_removal(folder, inode, name)
@@ -275,7 +302,7 @@ class SimulatedCalls(ProcessCalls):
         self._enter("make_folder", name)
         above, last = self._place(folder, name)
         system, user, now = self._system, self._user, self._time()
-        if system.child(above, last) is not None:
+        if self._named(above, last) is not None:
             raise failure(errno.EEXIST, name)
         self._check(above, WRITE | SEARCH, name)
         if not above.links:
@@ -289,9 +316,9 @@ class SimulatedCalls(ProcessCalls):
         """See `FileCalls.remove_folder`."""
         self._enter("remove_folder", name)
         above, last = self._place(folder, name)
-        if last in {".", ".."}:
+        if last in DOTS:
             raise failure(errno.EINVAL if last == "." else errno.ENOTEMPTY, name)
-        inode = self._system.child(above, last)
+        inode = self._named(above, last)
         if inode is None:
             raise failure(errno.ENOENT, name)
         self._check_removal(above, inode, name)

@@ -11,10 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.simulation.choices import Choices
-from tests.simulation.filesystem.calls import SimulatedCalls
+from tests.simulation.filesystem.calls import DOTS, SimulatedCalls
 from tests.simulation.filesystem.content import File
 from tests.simulation.filesystem.descriptions import OpenFile, PipeEnd, failure
-from tests.simulation.filesystem.inodes import Folder, Inode
+from tests.simulation.filesystem.inodes import Folder, Inode, above
+from tests.simulation.filesystem.lookup import SEARCH, WRITE
 from tests.simulation.process import Process
 from twisted_upload.disk.aio import sync_one_by_one
 from twisted_upload.disk.files import Files
@@ -29,7 +30,6 @@ __all__ = ["SimulatedFiles", "TimedSimulatedFiles"]
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _RECORD = os.O_RDWR | os.O_NOFOLLOW
 _NEW_SHORTAGE = (errno.EMFILE, errno.ENFILE)
-_LOSES = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 
 
 class SimulatedFiles(SimulatedCalls, Files):
@@ -142,11 +142,19 @@ class SimulatedFiles(SimulatedCalls, Files):
     def copy(self, source: int, target: int, length: int) -> int:
         """See `Files.copy`."""
         self._enter("copy", source, target, length)
-        opened = self._opened(source)
+        opened, into = self._opened(source), self._opened(target)
+        if Folder in (type(opened.inode), type(into.inode)):
+            raise failure(errno.EISDIR)
+        if into.append:
+            raise failure(errno.EBADF)
+        self._file(into, writing=True)
         file = self._file(opened, writing=False)
         start = opened.position
         data = bytes(file.data[start : start + length])
-        written = self._write(self._opened(target), data) if data else 0
+        if into is opened:  # the kernel refuses, so it is a read and a write
+            opened.position += len(data)
+            return self._write(into, data)
+        written = self._write(into, data)
         opened.position = start + written
         return written
 
@@ -182,6 +190,8 @@ class SimulatedFiles(SimulatedCalls, Files):
         self._enter("splice", pipe, descriptor, length)
         end = self._thing(pipe)
         opened = self._opened(descriptor)
+        if not opened.writable:
+            raise failure(errno.EBADF)
         if type(end) is not PipeEnd or opened.append or not self._system.profile.splices:
             raise failure(errno.EINVAL)
         source = end.check(writing=False)
@@ -305,14 +315,25 @@ class SimulatedFiles(SimulatedCalls, Files):
         system = self._system
         old, old_name = self._place(source, name)
         new, last = self._place(target, new_name)
-        inode, there = system.child(old, old_name), system.child(new, last)
+        if old_name in DOTS:
+            raise failure(errno.EBUSY, name)
+        if last in DOTS:
+            raise failure(errno.EBUSY if replace else errno.EEXIST, new_name)
+        inode = self._named(old, old_name)
         if inode is None:
             raise failure(errno.ENOENT, name)
+        there = self._named(new, last)
         if there is not None and not replace:
             raise failure(errno.EEXIST, new_name)
-        self._check_removal(old, inode, name)
-        self._check_target(new, there, inode, new_name)
+        if type(inode) is Folder and inode in above(new):
+            raise failure(errno.EINVAL, name)
+        if type(there) is Folder and there in above(old):
+            raise failure(errno.ENOTEMPTY, new_name)
         if inode is not there:
+            self._check_removal(old, inode, name)
+            self._check_target(new, there, inode, new_name)
+            if type(inode) is Folder and old is not new:
+                self._check(inode, WRITE, name)  # its name .. changes
             system.move(inode, (old, old_name), (new, last), there, self._time())
 
     def _check_target(self, folder: Folder, there: Inode | None, inode: Inode, name: str) -> None:
@@ -326,7 +347,7 @@ class SimulatedFiles(SimulatedCalls, Files):
             elif type(inode) is Folder:
                 raise failure(errno.ENOTDIR, name)
         elif self._user:
-            self._check(folder, 3, name)
+            self._check(folder, WRITE | SEARCH, name)
         if not folder.links:
             raise failure(errno.ENOENT, name)
 
@@ -335,15 +356,16 @@ class SimulatedFiles(SimulatedCalls, Files):
         self._enter("link", name, new_name)
         system = self._system
         old, old_name = self._place(source, name)
-        new, last = self._place(target, new_name)
-        inode = system.child(old, old_name)
+        inode = self._named(old, old_name)
         if inode is None:
             raise failure(errno.ENOENT, name)
-        if system.child(new, last) is not None:
+        new, last = self._place(target, new_name)
+        if self._named(new, last) is not None:
             raise failure(errno.EEXIST, new_name)
         if type(inode) is Folder:
             raise failure(errno.EPERM, name)
-        self._check(new, 3, new_name)
+        self._check(new, WRITE | SEARCH, new_name)
+        self._check_linkable(inode, name)
         system.link(inode, new, last, self._time())
 
 

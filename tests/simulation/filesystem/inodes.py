@@ -5,6 +5,7 @@ Files, folders and links: as they are in memory, and as they are on the device.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from tests.simulation.filesystem.descriptions import OpenFile
     from tests.simulation.scheduler import Event
 
-__all__ = ["Folder", "Inode", "Link"]
+__all__ = ["Folder", "Inode", "Link", "above"]
 
 
 class Inode:
@@ -116,3 +117,11 @@ class Link(Inode):
     def size(self) -> int:
         """Size in bytes."""
         return len(self.target)
+
+
+def above(folder: Folder) -> Iterator[Folder]:
+    """Yield a folder and all that it is in."""
+    yield folder
+    while folder.parent is not folder:
+        folder = folder.parent
+        yield folder

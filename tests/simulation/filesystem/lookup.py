@@ -82,27 +82,35 @@ class Lookup(FileCalls):
 
     def _place(self, folder: int | None, name: str) -> tuple[Folder, str]:
         """Return the folder and the last name of a path."""
-        if len(name) > 60 or "\0" in name:
-            self._check_name(name)
-        start = self._system.root if folder is None else self._folder(folder)
+        if "\0" in name:
+            raise ValueError("embedded null byte")
+        if not name:
+            raise failure(errno.ENOENT, name)
+        if folder is None or name.startswith("/"):
+            return self._place_in(self._system.root, name)
+        return self._place_in(self._folder(folder), name)
+
+    def _place_in(self, start: Folder, name: str) -> tuple[Folder, str]:
         if "/" in name:
             above, _, last = name.rstrip("/").rpartition("/")
-            root = self._system.root if name.startswith("/") else start
-            inode = self._walk(root, above, MOST_LINKS)
+            inode = self._walk(start, above, MOST_LINKS)
             if type(inode) is not Folder:
                 raise failure(errno.ENOTDIR, name)
             start, name = inode, last or "."
-        elif not name:
-            raise failure(errno.ENOENT, name)
         if self._user:
             self._check(start, SEARCH, name)
         return start, name
 
-    def _check_name(self, name: str) -> None:
-        if "\0" in name:
-            raise ValueError("embedded null byte")
-        if any(len(os.fsencode(part)) > 255 for part in name.split("/")):
+    def _target(self, folder: Folder, link: Link) -> tuple[Folder, str]:
+        """Return the place that a symbolic link refers to."""
+        target = link.target
+        return self._place_in(self._system.root if target.startswith("/") else folder, target)
+
+    def _named(self, folder: Folder, name: str) -> Inode | None:
+        """Return what has a name, if anything has."""
+        if len(name) > 60 and len(os.fsencode(name)) > 255:
             raise failure(errno.ENAMETOOLONG, name)
+        return self._system.child(folder, name)
 
     def _walk(self, folder: Folder, path: str, links: int) -> Inode:
         inode: Inode = folder
@@ -117,7 +125,7 @@ class Lookup(FileCalls):
 
     def _child(self, folder: Folder, name: str, links: int = MOST_LINKS) -> Inode:
         """Return what has a name, or what the link of this name refers to."""
-        inode = self._system.child(folder, name)
+        inode = self._named(folder, name)
         if inode is None:
             raise failure(errno.ENOENT, name)
         if type(inode) is Link:
@@ -143,6 +151,16 @@ class Lookup(FileCalls):
     def _check_owner(self, inode: Inode) -> None:
         if self._user not in (0, inode.owner):
             raise failure(errno.EPERM)
+
+    def _check_linkable(self, inode: Inode, name: str) -> None:
+        """Protect hard links as Linux does in all distributions: proc_sys_fs(5)."""
+        if self._user not in (0, inode.owner):
+            try:
+                self._check(inode, READ | WRITE)
+            except OSError:
+                raise failure(errno.EPERM, name) from None
+            if type(inode) is not File:
+                raise failure(errno.EPERM, name)
 
     def _check_removal(self, folder: Folder, inode: Inode, name: str) -> None:
         user = self._user

@@ -4,6 +4,7 @@ The system calls about locks, and about the process itself, simulated.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from contextlib import AbstractContextManager
 from typing import Any
@@ -70,20 +71,27 @@ class ProcessCalls(Lookup):
 
     # Claims
 
+    def _claimant(self, descriptor: int) -> OpenFile | None:
+        with contextlib.suppress(OSError):
+            opened = self._opened(descriptor)
+            return opened if opened.readable else None
+        return None
+
     def claim(self, folder: int, number: int) -> None:
         """See `Files.claim`."""
         self._enter("claim", folder, number)
-        opened = self._opened(folder)
-        if opened.inode.claims is None:
-            opened.inode.claims = {}
-        opened.inode.claims.setdefault(opened, {})[number] = None
+        opened = self._claimant(folder)
+        if opened is not None:
+            if opened.inode.claims is None:
+                opened.inode.claims = {}
+            opened.inode.claims.setdefault(opened, {})[number] = None
 
     def unclaim(self, folder: int, number: int | None = None) -> None:
         """See `Files.unclaim`."""
         self._enter("unclaim", folder, number)
-        opened = self._opened(folder)
-        claims = opened.inode.claims
-        if claims and opened in claims:
+        opened = self._claimant(folder)
+        claims = opened.inode.claims if opened is not None else None
+        if opened is not None and claims and opened in claims:
             if number is None:
                 del claims[opened]
             else:
@@ -92,11 +100,13 @@ class ProcessCalls(Lookup):
     def is_claimed(self, folder: int, number: int | None = None) -> bool:
         """See `Files.is_claimed`."""
         self._enter("is_claimed", folder, number)
-        opened = self._opened(folder)
-        return any(
-            other is not opened and (numbers if number is None else number in numbers)
-            for other, numbers in (opened.inode.claims or {}).items()
-        )
+        with contextlib.suppress(OSError):
+            opened = self._opened(folder)
+            return any(
+                other is not opened and (numbers if number is None else number in numbers)
+                for other, numbers in (opened.inode.claims or {}).items()
+            )
+        return False
 
     # This process
 

@@ -26,6 +26,7 @@ class Profile:
     :ivar parallel_syncs: whether the kernel syncs several files at once.
     :ivar splices: whether it can be spliced into.
     :ivar reuses_numbers: whether a new file may get the inode number of one that is gone.
+    :ivar counts_folders: whether the link count of a folder is that of the folders in it.
     :ivar pipe_size: capacity of a pipe in bytes.
     """
 
@@ -40,6 +41,7 @@ class Profile:
     parallel_syncs: bool = True
     splices: bool = True
     reuses_numbers: bool = True
+    counts_folders: bool = True
     pipe_size: int = 1024 * 1024
 
 
@@ -48,7 +50,7 @@ PROFILES = {
     for profile in (
         Profile("ext4"),
         Profile("xfs", zeros=True),
-        Profile("btrfs", ordered=False, zeros=True, reuses_numbers=False),
+        Profile("btrfs", ordered=False, zeros=True, reuses_numbers=False, counts_folders=False),
         Profile(
             "weakest",
             ordered=False,

@@ -183,11 +183,11 @@ class FileSystem(Tree):
 
     def status(self, path: str) -> os.stat_result:
         """Return the attributes."""
-        return status_of(self.find(path), self.device)
+        return self.status_of(self.find(path))
 
     def status_of(self, inode: Inode) -> os.stat_result:
         """Return the attributes of an inode."""
-        return status_of(inode, self.device)
+        return status_of(inode, self.device, self.links(inode))
 
     def walk(self, path: str = "/") -> Iterator[tuple[str, Inode]]:
         """Return all that is below a path, sorted, folders before what is in them."""

@@ -21,7 +21,7 @@ from twisted_upload.disk.file_calls import Space
 __all__ = ["Tree", "status_of"]
 
 
-def status_of(inode: Inode, device: int) -> os.stat_result:
+def status_of(inode: Inode, device: int, links: int) -> os.stat_result:
     """Return the attributes as stat(2) does."""
     size = inode.size
     accessed, modified, changed = inode.accessed, inode.modified, inode.changed
@@ -30,7 +30,7 @@ def status_of(inode: Inode, device: int) -> os.stat_result:
             inode.mode,
             inode.number,
             device,
-            inode.links,
+            links,
             inode.owner,
             inode.group,
             size,
@@ -138,6 +138,12 @@ class Tree:
         )
 
     # Names
+
+    def links(self, inode: Inode) -> int:
+        """Return the number of links as the file system counts them."""
+        if type(inode) is Folder and inode.links and not self.profile.counts_folders:
+            return 1
+        return inode.links
 
     def child(self, folder: Folder, name: str) -> Inode | None:
         """Return what has a name."""
