@@ -87,8 +87,7 @@ class Listening:
         """
         if self.closed:
             stream.connected = True
-            stream.closed = True
-            stream.abort()
+            stream.discard()
             return True
         if self.is_full:
             return False
@@ -145,8 +144,7 @@ class Listening:
         self.network.unbind(self)
         waiting, self.waiting = self.waiting, deque()
         for stream in waiting:
-            stream.closed = True
-            stream.abort()
+            stream.discard()
 
     def take(self, length: int) -> bytes:
         """:raises OSError: always: it has no bytes."""

@@ -57,6 +57,7 @@ class SimulatedReactor(_DisconnectSelectableMixin, ReactorBase):
         self.scheduler = network.scheduler
         self.turns = 0
         self._choices = process.choices.fork("reactor")
+        self._random = self._choices.random
         self._reads: dict[int, Any] = {}
         self._writes: dict[int, Any] = {}
         self._things: dict[int, Any] = {}
@@ -105,7 +106,7 @@ class SimulatedReactor(_DisconnectSelectableMixin, ReactorBase):
     def _turn_time(self) -> float:
         """Return how long a turn takes."""
         low, high = self.network.profile.turn
-        return low + (high - low) * self._choices.random()
+        return low + (high - low) * self._random()
 
     def _is_busy(self) -> bool:
         return bool(self._candidates or self.threadCallQueue or self._justStopped)

@@ -29,6 +29,9 @@ _USER_TIMEOUT = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 RETRIES = 924.6
 """Seconds for which the kernel sends again what is not acknowledged: tcp_retries2 of tcp(7)."""
 
+TOGETHER = 0.5
+"""How often what is sent while something else is under way comes together with it."""
+
 RETRY = 1.0
 """Seconds after which a connection is asked for again if the first request was not answered."""
 
@@ -113,14 +116,21 @@ class TCPStream(Stream):
         self._transmit(_JOIN, listening)
 
     def _transmit(self, kind: int, what: Any) -> None:
+        queue, random = self._queue, self.random
+        if queue and random() < TOGETHER:
+            queue.append((self._due, kind, what))
+            return
         network = self.network
         profile = network.profile
         low, high = profile.latency
-        due = network.scheduler.now + low + (high - low) * self.random()
-        if profile.loss and self.random() < profile.loss:
-            due += 0.2 * (1 << int(self.random() * 4))
-        self._due = due = max(due, self._due)
-        self._queue.append((due, kind, what))
+        due = network.scheduler.now + low + (high - low) * random()
+        if profile.loss and random() < profile.loss:
+            due += 0.2 * (1 << int(random() * 4))
+        if due < self._due:
+            due = self._due
+        else:
+            self._due = due
+        queue.append((due, kind, what))
         if self._pump is None and not self._stalled:
             self._pump = network.scheduler.call_at(due, self._deliver)
 
@@ -206,6 +216,8 @@ class TCPStream(Stream):
     def has_come(self, data: bytes, *, urgent: bool) -> None:
         """A segment has come."""
         if self.closed or (self.shut_in and self.shut_out):
+            if urgent:
+                self._mark = self._read + self.unread + len(data) - 1  # as if it had come
             self._refuse()
         elif not self.dead:
             owner = self.owner
@@ -342,6 +354,11 @@ class TCPStream(Stream):
             self._drop_queue()
         self._is_over()
         self._transmit(_RESET, None)
+
+    def discard(self) -> None:
+        """Reset the connection: nobody has accepted it, and nobody will."""
+        self.closed = True
+        self.abort()
 
     # Dead peers
 

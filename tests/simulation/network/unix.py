@@ -54,6 +54,13 @@ class UnixStream(Stream):
             other.arrive(data, urgent=urgent)
         return len(data)
 
+    def receive(self, size: int, *, peek: bool = False) -> bytes:
+        """See `Stream.receive`."""
+        data = super().receive(size, peek=peek)
+        if self.error and not peek and not self.unread and len(data) < min(size, self.lowat):
+            self.error = 0  # Linux looks for more, finds the error, and does not tell
+        return data
+
     def changed(self) -> None:
         """See `Stream.changed`."""
         if self.owner is None:
@@ -119,7 +126,10 @@ class UnixStream(Stream):
             other.shut_in = other.shut_out = True
             other.changed()
 
-    abort = release
+    def discard(self) -> None:
+        """Reset the connection: nobody has accepted it, and nobody will."""
+        self.other.error = errno.ECONNRESET
+        self.release()
 
     def vanish(self) -> None:
         """Do nothing: a process on the same machine cannot vanish without a trace."""
