@@ -260,6 +260,8 @@ def _faults(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
             fault["call"] = choices.pick(_CALLS)
         if kind == "fail":
             names = ("EIO", "EIO", "ENOSPC", "EDQUOT", "EMFILE", "ENOMEM", "EACCES")
+            if fault["call"] == "close":  # close(2): only what writing may fail with
+                names = names[:4]
             fault["errno"] = getattr(errno, choices.pick(names))
             fault["times"] = choices.pick((1, 1, 3, 1_000_000))
             fault["chance"] = choices.pick((1.0, 1.0, 0.2))

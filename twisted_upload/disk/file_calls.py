@@ -83,6 +83,11 @@ class FileCalls:
         with contextlib.suppress(OSError):
             os.close(descriptor)
 
+    def give_up(self, descriptor: int) -> None:
+        """Close a file; that it could not be written does not matter any more."""
+        with contextlib.suppress(OSError):
+            self.close(descriptor)
+
     def duplicate(self, descriptor: int) -> int:
         """Return a second descriptor of the same open file."""
         return os.dup(descriptor)

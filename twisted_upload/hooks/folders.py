@@ -35,7 +35,7 @@ def check_folders(path: str, final: int, files: Files, queue: str = HOOKS) -> No
         try:
             for name in queue, WAITING, FAILED:
                 folder = open_private(above, name, files)
-                opened.callback(files.close, folder)
+                opened.callback(files.give_up, folder)
                 above = folder if name == queue else above
         except OSError as error:
             raise CannotStart(f"cannot use {path}/{queue}: {error.strerror}") from error

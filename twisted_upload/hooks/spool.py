@@ -97,7 +97,7 @@ class HookSpool:
         with contextlib.ExitStack() as undo:
 
             def ours(descriptor: int) -> int:
-                undo.callback(files.close, descriptor)
+                undo.callback(files.give_up, descriptor)
                 return descriptor
 
             # Not dup(2): duplicates would share one read position in the folder.

@@ -253,6 +253,18 @@ def test_every_failure(inbox: Path, call: str, after: int, error: int) -> None:
     assert not inbox.exists()
 
 
+def test_closing_fails_too(inbox: Path) -> None:
+    """If even the folders cannot be closed after a failure, the reason is still the failure."""
+
+    class Failing(FaultyFiles):
+        def create(self, directory: int, name: str, mode: int) -> int:
+            self.fail("close", errno.EIO, times=9)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files = Failing()
+    assert os.strerror(errno.ENOSPC) in _why_not(inbox, files)
+
+
 def test_no_locks(inbox: Path) -> None:
     """
     A file system without locks is refused: a sweep could not tell dead daemons from

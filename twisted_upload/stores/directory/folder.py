@@ -143,7 +143,7 @@ def open_folder(
                 new.make()
             with _telling(f"cannot open the directory {path}"):
                 final = files.open(path, os.O_RDONLY | os.O_DIRECTORY)
-                undo.callback(files.close, final)
+                undo.callback(files.give_up, final)
             with _telling(f"cannot write to the directory {path}"):
                 if files.free(final).read_only:
                     raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -151,7 +151,7 @@ def open_folder(
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             with _telling(f"cannot use {path}/{INCOMING}"):
                 incoming = open_private(final, INCOMING, files)
-                undo.callback(files.close, incoming)
+                undo.callback(files.give_up, incoming)
             with _telling(f"cannot store files in the directory {path}"):
                 temporary = _claim_names(files, incoming)
                 if tidy:

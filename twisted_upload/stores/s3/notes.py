@@ -64,7 +64,7 @@ class PendingNotes:
     def __init__(self, folder: int, bucket: str, files: Files, now: Callable[[], float]) -> None:
         with contextlib.ExitStack() as undo:
             self._folder = open_private(folder, PENDING, files)
-            undo.callback(files.close, self._folder)
+            undo.callback(files.give_up, self._folder)
             self.owner, self._lock = become_owner(self._folder, files)
             undo.callback(leave, self._folder, self.owner, [self._lock], files)
             tail = hashlib.sha256(bucket.encode()).hexdigest()[:12]
