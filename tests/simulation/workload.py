@@ -259,7 +259,15 @@ def _faults(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
         if kind in ("fail", "slow", "stall"):
             fault["call"] = choices.pick(_CALLS)
         if kind == "fail":
-            names = ("EIO", "EIO", "ENOSPC", "EDQUOT", "EMFILE", "ENOMEM", "EACCES")
+            names: tuple[str, ...] = (
+                "EIO",
+                "EIO",
+                "ENOSPC",
+                "EDQUOT",
+                "EMFILE",
+                "ENOMEM",
+                "EACCES",
+            )
             if fault["call"] == "close":  # close(2): only what writing may fail with
                 names = names[:4]
             fault["errno"] = getattr(errno, choices.pick(names))
