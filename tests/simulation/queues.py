@@ -44,6 +44,7 @@ class Queues:
     :param options: of its daemons.
     :ivar files: what is stored: in the folder, in the object store, or in one of them.
     :ivar store: the object store; it is there even if nobody uses it.
+    :ivar descriptors: how many file descriptors a daemon may have.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Queues:
             )
         self._pending = Pendings(history, self.store)
         self._uses_objects = "store" in options or "forward" in options
+        self.descriptors = 4096 if self._uses_objects else 1024
         self._durable = "no-fsync" not in options
         self._was_cut = False
         self._programs: ProgramRuns | None = None

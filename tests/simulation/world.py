@@ -140,7 +140,13 @@ class World:
             return
         self._generation += 1
         name = f"daemon{place}.{self._generation}"
-        process = Process(self.scheduler, name, self.machine, preemption=self.preemption)
+        process = Process(
+            self.scheduler,
+            name,
+            self.machine,
+            preemption=self.preemption,
+            limit=self.queues.descriptors,
+        )
         process.on_death.append(lambda: self._died(place, process))
         self.queues.started(process)
         reactor = self.network.reactor(process)
