@@ -27,6 +27,8 @@ from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, HookSpool
 from twisted_upload.hooks.spool_scan import SpoolScan, scan
 from twisted_upload.stores.directory.folder import Folder
 
+OTHER_OWNER = "0123456789ab"
+
 GOOD = {
     "name": f"{MILLISECONDS}.bin",
     "size": 5,
@@ -444,3 +446,25 @@ def test_no_locks(tmp_path: Path) -> None:
         hooked_folder(tmp_path, files)
     assert len([name for name in os.listdir(tmp_path / HOOKS) if "owner" in name]) == 1
     assert one.queues
+
+
+@pytest.mark.parametrize(
+    ("names", "folder"),
+    [("one", WAITING), ("two", WAITING), ("one", FAILED), ("two", FAILED)],
+)
+def test_both_names_after_a_crash(queue: Queue, names: str, folder: str) -> None:
+    """
+    A marker that has two of our names, because a crash has undone one half of its renaming, is
+    taken under one of them.
+    """
+    identity, _, _ = queue.bad.name.partition(".")
+    other = queue.path / HOOKS / folder / f"{identity}.{OTHER_OWNER}.json"
+    os.link(queue.bad, other)
+    if names == "two":  # neither is that of this process
+        queue.bad.rename(queue.bad.with_name(f"{identity}.{OTHER_OWNER[::-1]}.json"))
+    found = queue.scan()
+    assert found.markers[0].identity == identity
+    assert (len(found.markers), found.bad) == (6, [])
+    assert len(waiting(queue.path)) == 6
+    assert failed(queue.path) == []
+    assert queue.bad.stat().st_nlink == 1

@@ -140,6 +140,7 @@ class _Scan:
         waiting, owned = self._names(known)
         names = heapq.nsmallest(most + 1, owned)
         markers: list[Marker] = []
+        taken: set[str] = set()
         bad: list[BadMarker] = []
         for name in names[:most]:
             try:
@@ -150,7 +151,9 @@ class _Scan:
                 else:
                     bad.append(self._set_aside(name, error))
             else:
-                if marker is not None:
+                # Not twice, if it had two names: see `_remove_other_names`.
+                if marker is not None and marker.identity not in taken:
+                    taken.add(marker.identity)
                     markers.append(marker)
         found, gone = self._find_files(markers)
         temporary = self._temporary_errors[0] if self._temporary_errors else None
@@ -202,10 +205,37 @@ class _Scan:
             if name != ours:
                 spool.files.replace(spool.waiting, name, spool.waiting, ours)
             marker = Marker(identity)
-            spool.read(marker)
+            try:
+                spool.read(marker)
+            except ValueError:
+                if not self._remove_other_names(identity):
+                    raise
+                spool.read(marker)
         except FileNotFoundError:
             return None
         return marker
+
+    def _remove_other_names(self, identity: str) -> bool:
+        """
+        Remove the names of a marker besides ours, and return whether there were any.
+
+        A file system that does not rename atomically may leave both names of a marker that
+        was taken over or moved when the machine crashed.
+        """
+        spool, files = self._spool, self._spool.files
+        ours = spool.name_of(identity)
+        status, removed = files.status_of(ours, folder=spool.waiting), False
+        for folder in (spool.waiting, spool.failed):
+            with files.scan(folder) as names:
+                found = [name for name in names if name.startswith(f"{identity}.")]
+            for name in found:
+                if folder == spool.waiting and name == ours:
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # another process was faster
+                    if os.path.samestat(files.status_of(name, folder=folder), status):
+                        files.unlink(folder, name)
+                        removed = True
+        return removed
 
     def _set_aside(self, name: str, error: Exception) -> BadMarker:
         """Move an invalid marker to ``failed/``, and append the reason to it."""
