@@ -19,7 +19,7 @@ from tests.simulation.queue_plans import KILL_CALLS, add_queues, object_faults
 from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Facts, Scene, Sizes
 
-__all__ = ["CALM_KINDS", "Plan", "expected_lines", "facts_of", "populate"]
+__all__ = ["CALM_KINDS", "Plan", "expected_lines", "facts_of", "leaves_files", "populate"]
 
 TOKEN = "tok_" + "S" * 43
 
@@ -200,6 +200,8 @@ def _options(choices: Choices, *, http: bool) -> dict[str, str | int]:
     some("idle-timeout", 0.4, 2, 10, 20)
     some("min-rate", 0.3, 0, 2000)
     some("finish-after-idle", 0.1, 1, 5)
+    if int(options.get("finish-after-idle", 0)) >= int(options.get("idle-timeout", 60)):
+        del options["finish-after-idle"]
     some("max-connections", 0.15, 5, 40)
     some("max-per-address", 0.3, 0, 3, 20)
     some("disk-threads", 0.3, 1, 2, 4)
@@ -324,6 +326,11 @@ def facts_of(plan: Plan) -> Facts:
 def expected_lines(plan: Plan) -> tuple[str, ...]:
     """Return what critical lines of the log may contain, because the plan gives a reason."""
     return ("UNHEALTHY",) if any(it["do"] in _DISK_TROUBLE for it in plan.faults) else ()
+
+
+def leaves_files(plan: Plan) -> bool:
+    """Return whether files could not be removed: they are, at the next start."""
+    return any(it["do"] == "read-only" or it.get("call") == "unlink" for it in plan.faults)
 
 
 def _allowed(plan: Plan) -> set[str]:

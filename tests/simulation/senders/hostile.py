@@ -20,7 +20,7 @@ class Idle(Sender):
     honest = False
 
     def script(self) -> Script:
-        self.fresh_patience(1000)
+        self.fresh_patience(600)
         line = yield from self.connect(self.target, self.address)
         yield from self.hear(line)
 

@@ -13,6 +13,8 @@ from tests.simulation.senders.sender import Line, Sender
 
 __all__ = ["HttpLine", "HttpSender", "head_of"]
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 CONTINUE_PATIENCE = 1.0
 """Seconds that a client waits for ``100 Continue`` before it sends the body all the same."""
 
@@ -105,9 +107,9 @@ class HttpSender(Sender):
         responses = line.responses
         while True:
             left = responses.left
-            if left.startswith(b"HTTP/1.1 100 "):
+            if left == _CONTINUE:
                 break
-            if left or line.gone or line.fin:
+            if not _CONTINUE.startswith(left) or line.gone or line.fin:
                 return False
             if scheduler.now >= end:
                 break

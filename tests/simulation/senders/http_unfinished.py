@@ -48,7 +48,7 @@ class SlowBody(PlainSender):
 
     def script(self) -> Script:
         choices = self.choices
-        self.fresh_patience(1000)
+        self.fresh_patience(600)
         line = yield from self.connect_http()
         attempt = self.begin(100 + choices.below(3000))
         if not line.is_open:
@@ -64,7 +64,7 @@ class SlowBody(PlainSender):
                 break
             at = end
             attempt.complete = at >= attempt.size
-            yield from self.pause(seconds)
+            yield from self.pause(min(seconds, self.left()))
         response = yield from self.response(line)
         if response is None:
             return
@@ -81,7 +81,7 @@ class SlowHead(HttpSender):
     honest = False
 
     def script(self) -> Script:
-        self.fresh_patience(1000)
+        self.fresh_patience(600)
         line = yield from self.connect_http()
         if not line.is_open:
             return

@@ -167,7 +167,7 @@ class Slow(RawSender):
 
     def upload(self, line: Line, attempt: Attempt) -> Script:
         choices = self.choices
-        self.fresh_patience(1000)
+        self.fresh_patience(600)
         seconds, at = choices.between(0.2, 8.0), 0
         step = 1 + choices.below(attempt.size // 20)
         while at < attempt.size and line.is_open and not (line.received_data or line.fin):
@@ -175,7 +175,7 @@ class Slow(RawSender):
             if not (yield from self.send_content(line, attempt, at, end)):
                 break
             at = end
-            yield from self.wait_for_answer(line, seconds)
+            yield from self.wait_for_answer(line, min(seconds, self.left()))
         if at >= attempt.size and line.is_open and not line.fin:
             attempt.complete = True
             line.half_close()
@@ -197,7 +197,7 @@ class NoEnd(Slow):
     kind = "raw-no-end"
 
     def upload(self, line: Line, attempt: Attempt) -> Script:
-        self.fresh_patience(1000)
+        self.fresh_patience(600)
         end = self.choices.below(attempt.size + 1)
         yield from self.send_content(line, attempt, 0, end)
         yield from self.read_answer(line, attempt)
