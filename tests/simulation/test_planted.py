@@ -12,14 +12,14 @@ import pytest
 from tests.simulation.planted import connections, partials, queues, write_path
 from tests.simulation.planted.bug import Bug, NotThere, plant, source_of
 from tests.simulation.planted.catalogue import CATALOGUE
-from tests.simulation.planted.hunt import Hunt, hunt, table
+from tests.simulation.planted.hunt import Clean, Hunt, hunt, table
 from tests.support import ROOT
 
 _MANY = 30
 
 
 def test_enough() -> None:
-    """There are many bugs, each with a name of its own."""
+    """There are many bugs, and no two have the same name."""
     written = [*write_path.BUGS, *partials.BUGS, *connections.BUGS, *queues.BUGS]
     assert len(CATALOGUE) == len(written) >= _MANY
 
@@ -70,7 +70,7 @@ def test_planted() -> None:
 
 def test_found() -> None:
     """A bug is found, with the seed that shows it, and the check that noticed it."""
-    found = hunt(CATALOGUE["aborted-upload-committed"], first=1, seconds=60.0)
+    found = hunt(CATALOGUE["aborted-upload-committed"], 1, 60.0, Clean())
     assert found.seed is not None
     assert found.where
     assert found.violation

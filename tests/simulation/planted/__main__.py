@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.simulation.planted.bug import Bug
 from tests.simulation.planted.catalogue import CATALOGUE
-from tests.simulation.planted.hunt import Hunt, hunt, table
+from tests.simulation.planted.hunt import Clean, Hunt, hunt, table
 
 
 def _chosen(names: list[str], some: int, number: int) -> list[Bug]:
@@ -56,7 +56,7 @@ def main() -> int:
         return 0
     print(f"--random {number}: {' '.join(bug.name for bug in bugs)}", flush=True)
     with ThreadPoolExecutor(given.jobs) as pool:
-        search = partial(hunt, first=number << 10, seconds=60 * given.minutes)
+        search = partial(hunt, first=number << 10, seconds=60 * given.minutes, clean=Clean())
         hunts = [_tell(found) for found in pool.map(search, bugs)]
     if given.table is not None:
         given.table.write_text(table(hunts), "utf-8")

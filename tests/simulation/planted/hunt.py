@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tests.simulation.planted.bug import Bug
 from tests.simulation.planted.worker import LONGEST
 
-__all__ = ["Hunt", "hunt", "table"]
+__all__ = ["Clean", "Hunt", "hunt", "table"]
 
 _WORKER = "tests.simulation.planted.worker"
 _NO_END = "the world does not come to an end"
@@ -43,21 +43,39 @@ class Hunt:
     cpu: float = 0.0
 
 
-def hunt(bug: Bug, first: int, seconds: float) -> Hunt:
+class Clean:
+    """
+    What seeds show without a bug.
+
+    :ivar broken: seeds that have a violation all the same, as far as they were looked at.
+    """
+
+    def __init__(self) -> None:
+        self.broken: dict[int, None] = {}
+
+    def holds(self, seed: int) -> bool:
+        """Return whether a seed has no violation."""
+        if seed not in self.broken and _run("", seed, 0.0).violation:
+            self.broken[seed] = None
+        return seed not in self.broken
+
+
+def hunt(bug: Bug, first: int, seconds: float, clean: Clean) -> Hunt:
     """
     Look for a bug.
 
     :param first: the first seed.
     :param seconds: of CPU time, after which to give up.
+    :param clean: tells, and remembers, which violations have another cause.
     """
     found = Hunt(bug)
     while found.cpu < seconds:
-        last = _run(bug.name, first, seconds - found.cpu)
+        last = _run(bug.name, first, seconds - found.cpu, left_out=[*clean.broken])
         found.cpu += last.cpu
         found.seeds += last.seeds
         if not last.violation:
             break
-        if not _run("", last.seed, 0.0).violation:
+        if clean.holds(last.seed):
             found.seed, found.where, found.violation = last.seed, last.where, last.violation
             break
         first = last.seed + 1
@@ -74,9 +92,9 @@ class _Last(NamedTuple):
     violation: str = ""
 
 
-def _run(name: str, first: int, seconds: float) -> _Last:
+def _run(name: str, first: int, seconds: float, left_out: Iterable[int] = ()) -> _Last:
     """Run seeds, with the bug of that name, or without one."""
-    command = [sys.executable, "-m", _WORKER, name, str(first), str(seconds)]
+    command = [sys.executable, "-m", _WORKER, name, *map(str, (first, seconds, *left_out))]
     last, seeds = _Last(first, 0, 0.0), 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
