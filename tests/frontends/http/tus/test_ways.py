@@ -363,14 +363,20 @@ def test_store_without_partial_uploads() -> None:
     assert rig.ask("POST", fields={"upload-length": "5"}).status == 501
 
 
-def test_upload_that_could_not_be_stored_at_its_end(rig: TusRig) -> None:
-    """An offset at the end is told only of what is stored: HEAD stores it, or fails."""
+def _committed_and_not_stored(rig: TusRig) -> str:
+    """Return the path of an upload of 5 bytes that could not be stored at its end."""
     path = rig.create(5)
     rig.patch(path, 0, b"1234")
     (unstored,) = rig.store.partials.all.values()
     unstored.content = b"12345"
-    unstored.upload = unstored.upload._replace(offset=5)  # committed, and not stored
+    unstored.upload = unstored.upload._replace(offset=5)
     rig.store.failing = StoreFailed()
+    return path
+
+
+def test_upload_that_could_not_be_stored_at_its_end(rig: TusRig) -> None:
+    """An offset at the end is told only of what is stored: HEAD stores it, or fails."""
+    path = _committed_and_not_stored(rig)
     refused = rig.ask("HEAD", path)
     assert refused.status == 503
     assert "upload-offset" not in refused
@@ -379,6 +385,29 @@ def test_upload_that_could_not_be_stored_at_its_end(rig: TusRig) -> None:
     assert (told.status, told["upload-offset"]) == (200, "5")
     assert rig.stored == [b"12345"]
     assert rig.kinds == ["stored"]
+
+
+@pytest.mark.parametrize("at", [0, 4, 6])
+def test_wrong_offset_of_one_that_could_not_be_stored(rig: TusRig, at: int) -> None:
+    """A PATCH at another offset has it stored before it is told the offset, or fails."""
+    path = _committed_and_not_stored(rig)
+    refused = rig.patch(path, at, b"x")
+    assert refused.status == 503
+    assert "upload-offset" not in refused
+    rig.store.failing = None
+    refused = rig.patch(path, at, b"x")
+    assert (refused.status, refused["upload-offset"]) == (409, "5")
+    assert rig.stored == [b"12345"]
+
+
+@pytest.mark.parametrize("expects", [{}, {"expect": "100-continue"}])
+def test_more_for_one_that_could_not_be_stored(rig: TusRig, expects: dict[str, str]) -> None:
+    """Who sends more than its length is told its offset only if it is stored."""
+    path = _committed_and_not_stored(rig)
+    refused = rig.patch(path, 5, b"x", expects)
+    assert refused.status in (413, 503)
+    assert "upload-offset" not in refused
+    assert rig.stored == []
 
 
 # -- outcomes and receipts ----------------------------------------------------

@@ -14,21 +14,39 @@ from twisted_upload.frontends.http.tus.headers import BASE
 from twisted_upload.frontends.http.tus.note import Note
 from twisted_upload.interfaces import PartialUpload
 
-__all__ = ["Fields", "expiry", "location", "offset", "progress", "stored_as", "whole_state"]
+__all__ = [
+    "Fields",
+    "expiry",
+    "is_to_be_stored",
+    "location",
+    "offset",
+    "progress",
+    "stored_as",
+    "whole_state",
+]
 
 Fields = tuple[tuple[str, str], ...]
 
 _HOST = re.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
-def offset(size: int) -> Fields:
-    """Return the field that says how much has been committed: bytes."""
-    return (("Upload-Offset", str(size)),)
+def is_to_be_stored(partial: PartialUpload) -> bool:
+    """Return whether all of an upload has been committed, and yet it is not stored."""
+    return partial.complete and partial.receipt is None and not partial.terms.is_part
+
+
+def offset(partial: PartialUpload) -> Fields:
+    """
+    Return the field that says how much has been committed: bytes.
+
+    There is none if the offset alone would tell that the upload is stored, and it is not.
+    """
+    return () if is_to_be_stored(partial) else (("Upload-Offset", str(partial.offset)),)
 
 
 def progress(partial: PartialUpload) -> Fields:
     """Return what every response tells that has changed an upload, or could have."""
-    return (*offset(partial.offset), *expiry(partial), *stored_as(partial))
+    return (*offset(partial), *expiry(partial), *stored_as(partial))
 
 
 def expiry(partial: PartialUpload) -> Fields:

@@ -19,7 +19,12 @@ from twisted_upload.frontends.http.tus.limits import (
 )
 from twisted_upload.frontends.http.tus.note import Note
 from twisted_upload.frontends.http.tus.request import TusRequest
-from twisted_upload.frontends.http.tus.responses import offset, progress, whole_state
+from twisted_upload.frontends.http.tus.responses import (
+    is_to_be_stored,
+    offset,
+    progress,
+    whole_state,
+)
 from twisted_upload.interfaces import IAppend, PartialUpload
 
 __all__ = ["head", "patch", "remove"]
@@ -32,16 +37,11 @@ def head(request: TusRequest, identity: str) -> None:
 
 def _tell_state(request: TusRequest, partial: PartialUpload) -> None:
     request.check_owner(partial)
-    if _is_to_be_stored(partial):
+    if is_to_be_stored(partial):
         # The offset alone would tell that it is.
         _store(request, partial, bound(_tell_state_of_stored, request))
     else:
         request.respond(200, whole_state(partial))
-
-
-def _is_to_be_stored(partial: PartialUpload) -> bool:
-    """Return whether all of it has been committed, and yet it is not stored."""
-    return partial.complete and partial.receipt is None and not partial.terms.is_part
 
 
 def _store(
@@ -84,8 +84,10 @@ def _patch(
     request.check_owner(partial)
     if Note.from_text(partial.terms.note).is_final:
         raise NotAllowed("an upload that consists of others cannot be changed")
-    if partial.offset != at:
-        request.refuse(Conflict(), offset(partial.offset))
+    if partial.offset != at and is_to_be_stored(partial):
+        _store(request, partial, bound(_refuse_offset_of_stored, request))
+    elif partial.offset != at:
+        request.refuse(Conflict(), offset(partial))
     elif length is None or length == partial.length:
         _append(request, checks, partial)
     else:
@@ -99,6 +101,11 @@ def _patch(
         request.wait(setting, then, late=request.report_unanswered)
 
 
+def _refuse_offset_of_stored(request: TusRequest, partial: PartialUpload) -> None:
+    request.report_stored(partial)
+    request.refuse(Conflict(), offset(partial))
+
+
 def _length_is_set(request: TusRequest, checks: Checks, partial: PartialUpload) -> None:
     request.report_stored(partial)
     _append(request, checks, partial)
@@ -106,7 +113,7 @@ def _length_is_set(request: TusRequest, checks: Checks, partial: PartialUpload) 
 
 def _append(request: TusRequest, checks: Checks, partial: PartialUpload) -> None:
     size, expects = request.exchange.request.length, request.exchange.request.expects_continue
-    is_done = partial.complete and not _is_to_be_stored(partial)
+    is_done = partial.complete and not is_to_be_stored(partial)
     is_too_long = size is not None and size > room_of(partial, request.max_size)
     if (is_done and size) or (expects and is_too_long):
         request.refuse(too_large(partial, request.max_size), progress(partial))
