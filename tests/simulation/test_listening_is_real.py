@@ -177,7 +177,7 @@ def test_connections_that_nobody_accepts_with_bytes(host: Any, where: tuple[int,
 
 
 def test_shut_port(host: Any) -> None:
-    """A listening TCP socket that is shut down listens no more, whoever else has it."""
+    """A listening TCP socket that is shut down listens no more, in no process that has it."""
     listening = _listening(host, (TCP, ("127.0.0.1", 0)))
     address = listening.getsockname()
     listening.shutdown(socket.SHUT_RDWR)

@@ -132,6 +132,55 @@ def test_uploads(seed: int, path: str) -> None:
     assert not rig.frontend.protocols
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_is_lost_or_exchanged(seed: int) -> None:
+    """Whatever the delays, losses, segments and buffers are, bytes arrive as they were sent."""
+    choices = Choices(seed)
+    profile = NetworkProfile(
+        latency=(0.0, choices.between(0.0, 0.2)),
+        turn=(0.0001, choices.between(0.0001, 0.05)),
+        loss=choices.pick([0.0, 0.2]),
+        split=choices.pick([0.0, 0.5, 1.0]),
+        segment=choices.pick([100, 1500, 65536]),
+        receive_buffer=choices.pick([1000, 20_000, 200_000]),
+        send_buffer=choices.pick([1000, 20_000, 200_000]),
+    )
+    rig = Rig(seed, profile=profile)
+    files = [choices.bytes(1 + choices.below(50_000)) for _ in range(10)]
+    senders = [rig.send(Sender(file), choices.pick(["", PATH])) for file in files]
+    rig.run(300)
+    assert [it.answer for it in senders] == [SUCCESS] * 10
+    assert sorted(rig.store.files.values()) == sorted(files)
+
+
+def test_slow_readers() -> None:
+    """What a peer does not read stays with the sender, which gives up in the end."""
+    rig = Rig(profile=NetworkProfile(receive_buffer=1000, send_buffer=1000))
+    rig.frontend.reconfigure(RawSettings(idle_timeout=1000, min_rate=0))
+    got: list[bytes] = []
+
+    class Reader(Sender):
+        def received(self, data: bytes) -> None:
+            got.append(data)
+
+    peer = Reader(b"", half_closes=False)
+    rig.network.connect(peer, HOST, PORT)
+    rig.run(1)
+    (served,) = rig.frontend.protocols
+    transport: Any = served.transport  # type: ignore[attr-defined]
+    peer.connection.stop_reading()
+    transport.write(bytes(5000))
+    rig.run(10)
+    assert (got, transport.connected) == ([], True)
+    peer.connection.read_on()
+    rig.run(10)
+    assert sum(map(len, got)) == 5000
+    peer.connection.stop_reading()
+    transport.write(bytes(5000))
+    rig.run(80)
+    assert (rig.outcomes, bool(rig.frontend.protocols)) == ([], False)
+
+
 def test_the_same_again() -> None:
     """A seed decides what happens, and when."""
     ends = []

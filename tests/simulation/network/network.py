@@ -162,7 +162,7 @@ class Network:
     def free_port(self) -> int:
         """Return a port that is not in use."""
         while True:
-            self._last_port += 1
+            self._last_port = self._last_port + 1 if self._last_port < 65535 else EPHEMERAL
             if self._last_port not in self._ports:
                 return self._last_port
 

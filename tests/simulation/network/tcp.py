@@ -9,6 +9,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.network.patience import PatientStream
 from tests.simulation.network.stream import ERR, HUP, IN, OUT, PRI, RDHUP, Stream, again, failed
 from tests.simulation.scheduler import Call
 
@@ -20,15 +21,6 @@ __all__ = ["TCPStream"]
 
 _DATA, _URGENT, _END, _RESET, _JOIN = range(5)  # the first two have bytes
 
-_OFF = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-_IDLE = (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
-_INTERVAL = (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
-_PROBES = (socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
-_USER_TIMEOUT = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-
-RETRIES = 924.6
-"""Seconds for which the kernel sends again what is not acknowledged: tcp_retries2 of tcp(7)."""
-
 TOGETHER = 0.5
 """How often what is sent while something else is under way comes together with it."""
 
@@ -36,16 +28,14 @@ RETRY = 1.0
 """Seconds after which a connection is asked for again if the first request was not answered."""
 
 
-class TCPStream(Stream):
+class TCPStream(PatientStream):
     """
     One end of a TCP connection.
 
     What is sent is a queue of segments, each with the time at which it comes; segments of one
     direction never overtake each other.
 
-    :ivar queued: bytes that have been sent and not acknowledged.
     :ivar connecting: a connection has been asked for.
-    :ivar vanished: this end's machine is gone: it takes nothing and answers nothing.
     """
 
     __slots__ = (
@@ -55,23 +45,18 @@ class TCPStream(Stream):
         "_pump",
         "_queue",
         "_stalled",
-        "_timer",
         "connecting",
-        "queued",
-        "vanished",
     )
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
-        self.queued = 0
-        self.connecting = self.vanished = False
+        self.connecting = False
         self._queue: deque[tuple[float, int, Any]] = deque()
         self._due = 0.0  # when the last segment comes
         self._pump: Call | None = None
         self._stalled = False  # the other end takes no more for now
         self._full = False  # the writer waits
         self._end_arrived = False
-        self._timer: Call | None = None
 
     # Sending
 
@@ -148,18 +133,18 @@ class TCPStream(Stream):
             if self.vanished:
                 break
             if other.vanished:
-                self._wait_for_the_other()
+                self.wait_for_the_other()
                 break
             if network.partitions:
                 until = network.parted_until(self)
                 if until > now:
-                    self._wait_for_the_other()
+                    self.wait_for_the_other()
                     self._pump = network.scheduler.call_at(until, self._deliver)
                     break
             if kind <= _URGENT:
                 if other.unread >= other.receive_buffer and not other.closed:
                     self._stalled = True
-                    self._wait_for_the_other()
+                    self.wait_for_the_other()
                     break
                 queue.popleft()
                 self.queued -= len(what)
@@ -185,7 +170,7 @@ class TCPStream(Stream):
             self._timer.cancel()
             self._timer = None
             if self._stalled or (self._queue and self.other.vanished):
-                self._wait_for_the_other()
+                self.wait_for_the_other()
         if self._watchers:
             self.changed()
         if self._full and not self.shut_out and self._is_writable():
@@ -359,43 +344,6 @@ class TCPStream(Stream):
         """Reset the connection: nobody has accepted it, and nobody will."""
         self.closed = True
         self.abort()
-
-    # Dead peers
-
-    def vanish(self) -> None:
-        """Take nothing and answer nothing from now on: the machine of this end is gone."""
-        self.vanished = True
-        other = self.other
-        if other is not None:
-            other.lost_sight()
-
-    def lost_sight(self) -> None:
-        """The other end's machine is gone: only time can tell."""
-        options = self.options
-        if options.get(_OFF) and not self.dead:
-            idle, interval = options.get(_IDLE, 7200), options.get(_INTERVAL, 75)
-            probes = options.get(_PROBES, 9)
-            patience = options.get(_USER_TIMEOUT, 0) / 1000
-            if patience:
-                probes = min(probes, max(1, -(-(patience - idle) // interval)))
-            wait = idle + interval * probes
-            self.network.scheduler.call_later(wait, self._is_dead)
-        if self.queued:
-            self._wait_for_the_other()
-
-    def _wait_for_the_other(self) -> None:
-        """Give up if nothing of what has been sent is acknowledged for too long."""
-        if self._timer is None and not self.dead:
-            patience = self.options.get(_USER_TIMEOUT, 0) / 1000
-            if self.other.vanished:
-                patience = patience or RETRIES
-            if patience:
-                self._timer = self.network.scheduler.call_later(patience, self._is_dead)
-
-    def _is_dead(self) -> None:
-        self._timer = None
-        if not self.dead:
-            self.break_off(errno.ETIMEDOUT)
 
     # Its state
 
