@@ -21,7 +21,7 @@ SERVED_WITHIN = 60.0
 PATIENCE = 900.0
 """Seconds, after the last fault, in which all senders must have come to their end."""
 
-LINGER = 90.0
+LINGER = 240.0
 """Seconds until nothing is left of the last connection."""
 
 
@@ -45,6 +45,7 @@ def tell(world: World) -> None:
     _complain(world)
     scheduler.run(until=plan.calm + 6.0)
     scheduler.run(until=plan.calm + PATIENCE, condition=lambda: not scene.running)
+    _all_serve(world)
     world.fates.check_ended()
     world.fates.check_served(within=SERVED_WITHIN)
     world.fates.check_reasons()
@@ -114,11 +115,15 @@ def _end_faults(world: World, fault: dict[str, Any]) -> None:
         world.disk.faults.none()
 
 
-def _all_is_quiet(world: World, quiet: Quiet) -> None:
-    """Nothing is left of any connection."""
+def _all_serve(world: World) -> None:
+    """All daemons have started again."""
     if len(world.living) != world.plan.daemons:
         refused = [it.refused for it in world.daemons if it is not None]
         raise world.history.wrong(f"not all daemons serve: {refused}")
+
+
+def _all_is_quiet(world: World, quiet: Quiet) -> None:
+    """Nothing is left of any connection."""
     for daemon in world.living:
         service = daemon.service
         assert service is not None
