@@ -220,6 +220,8 @@ class History:
         caught on its way.
     :ivar disturbed: when a process was last killed or the power cut: what is cut off at such
         a moment is no violation.  Set by the world.
+    :ivar stopped: when a daemon was last told to stop: what it gives up then, because a disk
+        does not respond, may be done all the same.  Set by the world.
     :ivar ends_by_idle: whether the daemon ends uploads that fall silent
         (``--finish-after-idle``): then what was sent so far may be a file.
     """
@@ -232,6 +234,7 @@ class History:
         self.finals: dict[int, list[Attempt]] = {}
         self.violations: list[str] = []
         self.disturbed = -1.0
+        self.stopped = -1.0
         self.ends_by_idle = False
         self.counts = {NOTHING: 0, STORED: 0, REFUSED: 0, LOST: 0, ABORTED: 0}
 

@@ -222,6 +222,7 @@ class World:
 
     def stop(self, place: int, down: float) -> None:
         """Stop a daemon in order (SIGTERM); it is started again after some seconds."""
+        self.history.stopped = self.scheduler.now
         daemon = self.daemons[place]
         if daemon is not None and daemon.process.alive:
             self._down[place] = down

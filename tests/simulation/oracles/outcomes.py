@@ -68,7 +68,9 @@ class Outcomes:
             if name not in there:
                 raise history.wrong(f"{name} was reported as stored, and is not visible")
         for name, attempt in history.names.items():
-            cut_off = history.disturbed >= attempt.began
+            cut_off = history.disturbed >= attempt.began or (
+                attempt.url is not None and history.stopped >= attempt.began
+            )
             if attempt.told == STORED and name not in self.names and not cut_off:
                 raise history.wrong(f"{name} was never reported: {attempt!r}")
 
