@@ -21,7 +21,8 @@ class NetworkProfile:
     :ivar loss: how likely it is that a segment is lost: it comes later, as one that was sent
         again does.
     :ivar split: how likely it is that the bytes of one ``send`` come in several segments.
-    :ivar segment: maximum size of a segment in bytes.
+    :ivar segment: maximum size of a segment in bytes, unless so many were sent at a time that
+        this would be very many segments.
     :ivar receive_buffer: bytes that the kernel holds for a reader.
     :ivar send_buffer: bytes that the kernel holds for a writer.
     :ivar accept_errors: how likely it is that ``accept`` fails, by the error number.

@@ -24,6 +24,10 @@ _DATA, _URGENT, _END, _RESET, _JOIN = range(5)  # the first two have bytes
 TOGETHER = 0.5
 """How often what is sent while something else is under way comes together with it."""
 
+MOST_PIECES = 8
+"""The number of segments of the greatest size that the bytes of one ``send`` are cut into; smaller
+ones can be twice as many."""
+
 RETRY = 1.0
 """Seconds after which a connection is asked for again if the first request was not answered."""
 
@@ -90,8 +94,12 @@ class TCPStream(PatientStream):
 
     def _send_in_pieces(self, data: bytes, most: int, *, urgent: bool) -> None:
         random, size, start = self.random, len(data), 0
+        if size > MOST_PIECES * most:
+            most = size // MOST_PIECES
+        elif size < most:
+            most = size
         while start < size:
-            end = min(size, start + 1 + int(random() * min(most, size)))
+            end = min(size, start + 1 + int(random() * most))
             kind = _URGENT if urgent and end == size else _DATA
             self._transmit(kind, data[start:end])
             start = end
