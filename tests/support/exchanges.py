@@ -169,6 +169,11 @@ class FakeExchange:
         if not self.broken:
             self.response = replace(response, fields=(*response.fields, *self._more))
 
+    def close(self) -> None:
+        """See `IExchange.close`."""
+        self.over = True
+        self.connection.abort()
+
     def pauseProducing(self) -> None:
         """Record it."""
         self.paused = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 
 import pytest
 
@@ -17,6 +18,28 @@ from twisted_upload.errors import ShuttingDown, StoreFailed
 from twisted_upload.frontends.http.exchange import IExchange
 from twisted_upload.frontends.http.messages import Problem, Response
 from twisted_upload.frontends.http.settings import HTTPSettings
+
+
+class ClosingReader(StoredUpload):
+    """Takes a body, and stores nothing."""
+
+    complete = False
+
+    def received(self, data: bytes) -> None:
+        pass
+
+    def ended(self, trailers: Mapping[str, str]) -> None:
+        self.complete = True
+
+    def came_whole(self, data: bytes) -> None:
+        self.complete = True
+
+    def left(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._exchange.close()
+
 
 pytestmark = pytest.mark.usefixtures("each_transport")
 
@@ -32,6 +55,32 @@ async def test_close() -> None:
         assert (reply.status, reply.closes) == (201, True)
         assert await client.ends()
         await http.is_quiet()
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_close_instead_of_a_response(leaves: bool) -> None:
+    """
+    A handler can close the connection instead of responding, before its client has left or
+    after that: nothing of the connection is left.
+    """
+    readers: list[ClosingReader] = []
+
+    def handler(exchange: IExchange) -> None:
+        readers.append(ClosingReader(exchange))
+        exchange.accept_body(readers[0])
+
+    async with open_http(handler=handler) as http:
+        client = await http.connect_later()
+        client.send(put(b"hello"))
+        await until(lambda: readers and readers[0].complete)
+        assert http.factory.uploads_in_flight == 1
+        if leaves:
+            reset(client.socket)
+            await until(lambda: not http.factory.protocols)
+        readers[0].close()
+        await until(lambda: not http.factory.protocols)
+        assert not http.factory.uploads_in_flight
+        assert not http.factory.slots.taken
 
 
 async def test_old_version() -> None:

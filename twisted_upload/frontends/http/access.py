@@ -279,6 +279,10 @@ class _Checked:
         """See `IExchange.respond`."""
         self._exchange.respond(response)
 
+    def close(self) -> None:
+        """See `IExchange.close`."""
+        self._exchange.close()
+
     def pauseProducing(self) -> None:
         """See `IExchange.pauseProducing`."""
         self._exchange.pauseProducing()

@@ -160,6 +160,9 @@ class IExchange(Protocol):
         request, nothing is sent.
         """
 
+    def close(self) -> None:
+        """Close the connection instead of responding: the request has ended."""
+
     def pauseProducing(self) -> None:
         """Stop reading the body: the consumer holds as much as it may."""
 

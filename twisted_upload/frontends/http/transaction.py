@@ -179,6 +179,13 @@ class Transaction:
             self._end()
             self._http.respond(self, response)
 
+    def close(self) -> None:
+        """See `IExchange.close`."""
+        if not self.over:
+            self._end()
+            self._http.ended(self)
+        self._http.abort()
+
     # The body
 
     def body_came(self, data: bytes) -> None:

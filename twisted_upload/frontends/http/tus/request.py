@@ -141,7 +141,7 @@ class TusRequest:
 
     def close(self) -> None:
         """Close the connection instead of responding."""
-        self.exchange.connection.abort()
+        self.exchange.close()
         self.forget()
 
     def forget(self) -> None:
