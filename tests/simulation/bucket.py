@@ -310,8 +310,10 @@ class SimulatedBucket:
         """See `IBucket.test`."""
         name = name or TEST_NAME + self._store.choices.bytes(8).hex()
         identity = self.begin(name, About("text/plain", {MARK: "0" * 32}))
-        self.put_part(name, identity, 1, b"test", 4)
-        self.abort(name, identity)
+        try:
+            self.put_part(name, identity, 1, b"test", 4)
+        finally:
+            self.abort(name, identity)
 
     def _ask(
         self, operation: str, name: str, carry_out: Callable[[], T], *, clears_up: bool = True
