@@ -12,7 +12,10 @@ The exceptions, one for each failure that a caller can act on.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:  # a client without Twisted has the same errors
+    from twisted.internet.defer import Deferred
 
 __all__ = [
     "AnswerTimedOut",
@@ -134,11 +137,17 @@ class NoSpace(UploadRefused):
 
 
 class StoreFailed(UploadRefused):
-    """The store failed to store the upload; the sender still has the bytes."""
+    """
+    The store failed to store the upload; the sender still has the bytes.
+
+    :ivar later: fires with the state of a resumable upload, if that is stored after all; it
+        is None if nobody tries that, and may never fire.
+    """
 
     code = "store-error"
     default_explanation = "the upload could not be stored; try again later"
     safe_to_repeat = True
+    later: Deferred[Any] | None = None
 
 
 class ShuttingDown(UploadRefused):

@@ -131,7 +131,7 @@ class Plan:
 
     def to_json(self) -> str:
         """Return it as text."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(asdict(self))  # its order counts, too: a choice depends on it
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -95,15 +95,18 @@ def test_away(rig: ManualObjectPartials) -> None:
     assert told == []
     rig.pass_time(2)
     assert [type(it) for it in told] == [StoreFailed]
+    later = result_of(told[0].later)
     told = result_of(rig.store.find(identity))
     rig.pass_time(int(WAIT) + 1)
     assert [type(it) for it in told] == [StoreFailed]
+    assert told[0].later is None  # who completed it is told of it
     rig.bucket._failures.clear()
     told = result_of(rig.store.find(identity))
     rig.pass_time(150)
     assert [type(it) for it in told] == [StoreFailed] or told[0].receipt is not None
     (upload,) = rig.results(rig.store.find(identity))
     assert rig.stored() == {upload.receipt.name: b"hello"}
+    assert [it.receipt.name for it in later] == [upload.receipt.name]
 
 
 def test_several_wait(rig: ManualObjectPartials) -> None:

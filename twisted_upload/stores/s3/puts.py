@@ -75,6 +75,7 @@ class Puts:
         self._stopping = False
         self._stored: dict[str, None] = {}  # names of objects, in order
         self._waiting: dict[str, list[Deferred[None]]] = {}
+        self._later: dict[str, Deferred[None]] = {}  # in order
         self._looks: dict[str, IDelayedCall | None] = {}
         self._recorded: dict[str, tuple[HookSpool, Marker]] = {}  # by threads: for the program
 
@@ -131,6 +132,18 @@ class Puts:
 
         return done.addBoth(over)
 
+    def later(self, name: str) -> Deferred[None]:
+        """
+        Return what fires when this process has put an object that nobody waits for any more.
+
+        If there are too many, the oldest is forgotten.
+        """
+        stored: Deferred[None] = Deferred()
+        self._later[name] = stored
+        if len(self._later) > MOST_REMEMBERED:
+            del self._later[next(iter(self._later))]
+        return stored
+
     def stop(self) -> None:
         """Note that no more puts are begun: nobody is to wait for one that is not."""
         self._stopping = True
@@ -177,6 +190,9 @@ class Puts:
             del self._stored[next(iter(self._stored))]
         for done in self._end_wait(name):
             done.callback(None)
+        later = self._later.pop(name, None)
+        if later is not None:
+            later.callback(None)
 
     # After a put
 

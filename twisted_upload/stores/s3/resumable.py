@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IProducer, IReactorTime
 from zope.interface import alsoProvides, implementer
 
 from twisted_upload.disk.threads import IDisk
-from twisted_upload.errors import UploadRefused
+from twisted_upload.errors import StoreFailed, UploadRefused
 from twisted_upload.interfaces import (
     IAppend,
     IChecksReadiness,
@@ -134,7 +134,12 @@ class S3ResumableStore(S3Store):
             upload = await result
             receipt = upload.receipt
             if receipt is not None and receipt.name is not None:
-                await self._puts.wait_for(receipt.name, begun=begun)
+                try:
+                    await self._puts.wait_for(receipt.name, begun=begun)
+                except StoreFailed as error:
+                    if begun:
+                        error.later = self._puts.later(receipt.name).addCallback(lambda _: upload)
+                    raise
             return upload
 
         return uncancelled(tell())

@@ -103,7 +103,8 @@ class TusRequest:
 
         :param then: may raise a `Problem` or an `UploadRefused`.
         :param otherwise: called if the store refuses; responds by default.
-        :param late: called with a result that arrives after the store has had too long.
+        :param late: called with a result that arrives after the store has had too long, or
+            has failed for now.
         """
         wait = _Wait(self, then, otherwise or self.refuse, late)
         pending.addCallbacks(wait.succeeded, wait.failed)
@@ -241,6 +242,8 @@ class _Wait(Generic[T]):
 
     def failed(self, failure: Failure) -> None:
         refusal = refusal_of(failure)
+        if isinstance(refusal, StoreFailed) and refusal.later is not None:
+            refusal.later.addCallback(self._late)
         if not self._over:
             self._end()
             self._request.attempt(self._otherwise, refusal)
