@@ -32,6 +32,7 @@ def tell(world: World) -> None:
     :raises Violation: a promise is broken.
     """
     plan, scheduler, scene = world.plan, world.scheduler, world.scene
+    _work_as_usual(world)
     world.start_all()
     scheduler.run(until=5.0, condition=lambda: len(world.living) == plan.daemons)
     quiet = Quiet(world.history)
@@ -68,6 +69,8 @@ def _do(world: World, event: dict[str, Any]) -> None:
             world.kill_before(place, event["call"], int(event["after"]), down)
         case "cut":
             world.cut_power(down)
+        case "cut-at":
+            world.cut_before(place, event["call"], int(event["after"]), down)
         case "term":
             world.stop(place, down)
         case "clock":
@@ -113,6 +116,13 @@ def _end_faults(world: World, fault: dict[str, Any]) -> None:
         world.queues.heal()
     elif fault["do"] != "partition":
         world.disk.faults.none()
+        _work_as_usual(world)
+
+
+def _work_as_usual(world: World) -> None:
+    """Have syncs take their time, as they do on a disk with which nothing is wrong."""
+    if world.plan.sync_time:
+        world.disk.faults.slow("fsync", 0.0, world.plan.sync_time, 1.0)
 
 
 def _all_serve(world: World) -> None:

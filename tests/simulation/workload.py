@@ -12,12 +12,14 @@ import errno
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from operator import itemgetter
 from typing import Any, Self
 
 from tests.simulation.choices import Choices
 from tests.simulation.queue_plans import KILL_CALLS, add_queues, object_faults
 from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Facts, Scene, Sizes
+from tests.simulation.troubles import cuts, sync_errors
 
 __all__ = ["CALM_KINDS", "Plan", "expected_lines", "facts_of", "leaves_files", "populate"]
 
@@ -56,8 +58,10 @@ class Plan:
     :ivar daemons: how many processes share the directory.
     :ivar file_system: its profile: ``ext4``, ``xfs``, ``btrfs`` or ``weakest``.
     :ivar network: what differs from the ordinary profile of the network.
+    :ivar sync_time: how many seconds a sync takes at most when nothing is wrong with the disk.
     :ivar events: what happens to daemons and machine: each has ``at`` (seconds) and ``do``:
-        ``kill``, ``kill-at`` (a system call), ``cut``, ``term``, ``reload``, ``clock``.
+        ``kill``, ``kill-at`` (a system call), ``cut``, ``cut-at``, ``term``, ``reload``,
+        ``clock``.
     :ivar faults: of the disk and the network: each has ``at``, ``until`` and ``do``.
     :ivar late: how many honest senders come when all faults have stopped.
     :ivar without: the numbers of senders that are left out.
@@ -74,6 +78,7 @@ class Plan:
     http: bool = True
     daemons: int = 1
     file_system: str = "ext4"
+    sync_time: float = 0.0
     network: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -97,7 +102,12 @@ class Plan:
         plan.network = _network(choices)
         plan.options = _options(choices, http=plan.http)
         plan.events = _events(choices, plan)
+        plan.sync_time = choices.fork("syncs").pick((0.0, 0.001, 0.02, 0.05))
+        plan.events += cuts(choices.fork("cuts"), plan.seconds, plan.daemons)
+        plan.events.sort(key=itemgetter("at"))
         plan.faults = _faults(choices, plan)
+        plan.faults += sync_errors(choices.fork("sync errors"), plan.seconds)
+        plan.faults.sort(key=itemgetter("at"))
         queues = choices.fork("queues")
         if queues.chance(0.3):
             plan.use_queues(queues)
@@ -221,9 +231,8 @@ def _options(choices: Choices, *, http: bool) -> dict[str, str | int]:
 def _events(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
     end = plan.seconds * 1.5
     events: list[dict[str, Any]] = []
-    kinds = {
-        it: choices.pick((0.0, 0.0, 1.0, 3.0)) for it in ("kill", "kill-at", "cut", "term", "clock")
-    }
+    names = ("kill", "kill-at", "cut", "term", "clock")
+    kinds = {it: choices.pick((0.0, 0.0, 1.0, 3.0)) for it in names}
     kinds["reload"] = choices.pick((0.0, 0.0, 0.5))
     if not any(kinds.values()):
         return events
@@ -242,7 +251,7 @@ def _events(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
         if kind == "reload":
             event["options"] = {"max-per-address": choices.pick((0, 5, 50))}
         events.append(event)
-    return sorted(events, key=lambda it: float(it["at"]))
+    return events
 
 
 def _faults(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
@@ -288,7 +297,7 @@ def _faults(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
         elif kind == "inodes":
             fault["number"] = choices.pick((0, 30))
         faults.append(fault)
-    return sorted(faults, key=lambda it: float(it["at"]))
+    return faults
 
 
 _SECONDS = {"1m": 60.0, "5m": 300.0}

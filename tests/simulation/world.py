@@ -91,6 +91,7 @@ class World:
         self._generation = 0
         self._supervisor: Process | None = None
         self._down: dict[int, float] = {}
+        self._cut: dict[int, float] = {}
         self._stopping = False
         self._observer = cast("ILogObserver", self._logged)
         self._plant()
@@ -178,6 +179,9 @@ class World:
             return
         if not daemon.ended:
             self.history.disturbed = self.scheduler.now
+        down = self._cut.pop(place, None)
+        if down is not None:
+            self.scheduler.call_soon(self.cut_power, down)
         wait = RESTART if daemon.refused else self._down.pop(place, 0.0)
         self.scheduler.call_later(wait, self.start, place)
 
@@ -219,6 +223,12 @@ class World:
         if daemon is not None and daemon.process.alive:
             self._down[place] = down
             daemon.process.kill_before[call] = after
+
+    def cut_before(self, place: int, call: str, after: int, down: float) -> None:
+        """Cut the power at a system call of a daemon to come."""
+        if place not in self._cut:
+            self.kill_before(place, call, after, down)
+            self._cut[place] = down
 
     def stop(self, place: int, down: float) -> None:
         """Stop a daemon in order (SIGTERM); it is started again after some seconds."""

@@ -29,6 +29,7 @@ class Outcomes:
         self._history = history
         self.counts: dict[str, Counter[str]] = {}
         self.names: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
 
     def observer(self, process: str) -> Callable[[UploadOutcome], None]:
         """Return an observer for the front ends of a process."""
@@ -53,6 +54,7 @@ class Outcomes:
             if ended.name in self.names:
                 raise history.wrong(f"{ended.name} was reported as stored twice")
             self.names[ended.name] = process
+            self._sizes[ended.name] = ended.size
             attempt = history.names.get(ended.name)
             if attempt is not None and ended.size != attempt.size and not history.ends_by_idle:
                 raise history.wrong(f"{ended!r} is the outcome of {attempt!r}")
@@ -68,6 +70,9 @@ class Outcomes:
             if name not in there:
                 raise history.wrong(f"{name} was reported as stored, and is not visible")
         for name, attempt in history.names.items():
+            size = self._sizes.get(name, attempt.size)
+            if size != attempt.size and not history.ends_by_idle:
+                raise history.wrong(f"{size} bytes were reported of {attempt!r}")
             cut_off = history.disturbed >= attempt.began or (
                 attempt.url is not None and history.stopped >= attempt.began
             )

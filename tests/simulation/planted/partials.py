@@ -112,8 +112,8 @@ BUGS = (
     Bug(
         "stale-offset-accepted",
         "frontends.http.tus.upload",
-        "    if partial.offset != at:\n",
-        "    if partial.offset < at:\n",
+        "    elif partial.offset != at:\n",
+        "    elif partial.offset < at:\n",
         "a PATCH with an earlier offset than the committed one is appended",
         CONTENT,
     ),
