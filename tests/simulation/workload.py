@@ -352,7 +352,7 @@ def _allowed(plan: Plan) -> set[str]:
         allowed.update(("store-error", "no-space", "busy"))
     if plan.options.get("reserve") == "50%":
         allowed.add("no-space")
-    crowded = plan.senders > 15 or any(it in plan.weights for it in HOSTILE)
+    crowded = plan.senders > 15 or "reload" in happened or any(it in plan.weights for it in HOSTILE)
     limits = ("max-connections", "max-per-address", "max-partials", "max-partials-per-address")
     if crowded or any(name in plan.options for name in limits):
         allowed.add("busy")
