@@ -22,7 +22,17 @@ from tests.simulation.network import INSTANT, Network, SimulatedSocket
 from tests.simulation.process import Machine, Process
 from tests.simulation.scheduler import Scheduler
 
-__all__ = ["EVERYTHING", "RealPair", "SimulatedPair", "State", "act", "run", "run_like"]
+__all__ = [
+    "EVERYTHING",
+    "RealPair",
+    "SimulatedPair",
+    "State",
+    "act",
+    "real_state",
+    "run",
+    "run_like",
+    "simulated_state",
+]
 
 EVERYTHING = select.POLLIN | select.POLLPRI | select.POLLOUT | select.POLLRDHUP
 RESET = struct.pack("ii", 1, 0)
@@ -67,7 +77,7 @@ class SimulatedPair:
 
     def states(self) -> State:
         """Return what ``poll`` says of each end, and how much is unread; `None` if it is closed."""
-        return tuple(_simulated_state(end) for end in self.ends)
+        return tuple(simulated_state(end) for end in self.ends)
 
     def settle_for_a_moment(self) -> None:
         """Let everything arrive."""
@@ -82,7 +92,8 @@ class SimulatedPair:
         """Do nothing: nothing is open really."""
 
 
-def _simulated_state(end: SimulatedSocket) -> tuple[int, int] | None:
+def simulated_state(end: SimulatedSocket) -> tuple[int, int] | None:
+    """Return what ``poll`` says of a simulated socket, and how much is unread."""
     return None if end.fileno() < 0 else (end.thing.poll(), end.thing.unread)
 
 
@@ -116,7 +127,7 @@ class RealPair:
 
     def states(self) -> State:
         """Return what ``poll`` says of each end, and how much is unread; `None` if it is closed."""
-        return tuple(_real_state(end) for end in self.ends)
+        return tuple(real_state(end) for end in self.ends)
 
     def settle_for_a_moment(self) -> None:
         """Let what is under way arrive, if it takes no longer than usual."""
@@ -136,7 +147,8 @@ class RealPair:
             os.close(descriptor)
 
 
-def _real_state(end: socket.socket) -> tuple[int, int] | None:
+def real_state(end: socket.socket) -> tuple[int, int] | None:
+    """Return what ``poll`` says of a socket, and how much is unread."""
     if end.fileno() < 0:
         return None
     poll = select.poll()
