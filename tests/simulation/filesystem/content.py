@@ -26,10 +26,11 @@ class File(Inode):
     :ivar dirty: the ranges that have not been written to the device, start and end.
     :ivar lost: the ranges that could not be: they never will be.
     :ivar older: earlier contents since the last sync that differ in more than their end.
+    :ivar seams: where, inside pages, content has been added since the last sync.
     :ivar errors: how often writing to the device has failed.
     """
 
-    __slots__ = ("data", "dirty", "errors", "lost", "older", "stored")
+    __slots__ = ("data", "dirty", "errors", "lost", "older", "seams", "stored")
 
     def __init__(self, number: int, mode: int, owner: int, group: int, now: float) -> None:
         super().__init__(number, stat.S_IFREG | mode, owner, group, now)
@@ -38,6 +39,7 @@ class File(Inode):
         self.dirty: list[tuple[int, int]] = []
         self.lost: list[tuple[int, int]] = []
         self.older: list[bytes] = []
+        self.seams: list[int] = []
         self.errors = 0
 
     @property
@@ -64,6 +66,8 @@ class File(Inode):
             position_of_change = size
         else:
             position_of_change = position
+        if end > size and position_of_change % PAGE:
+            self.seams.append(position_of_change)
         data[position:end] = piece
         if dirty and dirty[-1][1] == position_of_change:
             dirty[-1] = (dirty[-1][0], end)
@@ -99,6 +103,8 @@ class File(Inode):
             self.dirty = []
             if self.older:
                 self.older = []
+            if self.seams:
+                self.seams = []
 
     def _as_written(self, version: bytes | bytearray) -> bytes:
         """Return what the device gets of a content: nothing of what has been lost."""
@@ -156,14 +162,26 @@ class File(Inode):
             end = min(start + PAGE, size)
             old = stored[start:end]
             new = version[start:end] + bytes(max(0, end - max(start, len(version))))
-            added = end > len(stored)
-            if choices.chance(written) or (added and not zeros):
+            if choices.chance(written):
                 found += new
+            elif not zeros and end > len(stored):
+                found += self._without_end(choices, new, start)
             else:
                 at = SECTOR * choices.below(PAGE // SECTOR) if tears else 0
                 old += bytes(end - start - len(old))
                 found += new[:at] + old[at:]
         return bytes(found)
+
+    def _without_end(self, choices: Choices, page: bytes, start: int) -> bytes:
+        """
+        Choose what is left of a page that has been added, if none of it can be zeros but what
+        was added to it when it had been on the device already.
+        """
+        seams = [it - start for it in self.seams if start < it < start + len(page)]
+        if not seams:
+            return page
+        seam = choices.pick(seams)
+        return page[:seam] + bytes(len(page) - seam)
 
     def _some_size(self, choices: Choices, size: int) -> int:
         before = len(self.stored)
@@ -187,9 +205,12 @@ class File(Inode):
         )
 
     def _page_may_remain(self, page: bytes, start: int, versions: list[bytes], zeros: bool) -> bool:
-        end = start + len(page)
+        size = len(page)
+        ends = [size, *(it - start for it in self.seams if start < it < start + size)]
         for version in versions:
-            old = version[start:end]
-            if page == old or (zeros and page == old + bytes(len(page) - len(old))):
+            old = version[start : start + size]
+            if page == old or (zeros and page == old + bytes(size - len(old))):
+                return True
+            if any(page == old[:end] + bytes(size - end) for end in ends):
                 return True
         return zeros and not page.strip(b"\0")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.simulation.filesystem.changes import Change
     from tests.simulation.filesystem.descriptions import OpenFile
+    from tests.simulation.filesystem.entries import Change
     from tests.simulation.scheduler import Event
 
 __all__ = ["Folder", "Inode", "Link", "above"]
@@ -89,10 +89,11 @@ class Folder(Inode):
     :ivar stored: what is in it on the device.
     :ivar parent: where it is; itself if it is the root.
     :ivar latest: the last change of each name that is not durable.
+    :ivar applied: the numbers of changes that became durable before older ones did.
     :ivar born: the change that made it, if that is not durable.
     """
 
-    __slots__ = ("born", "entries", "latest", "parent", "stored")
+    __slots__ = ("applied", "born", "entries", "latest", "parent", "stored")
 
     def __init__(self, number: int, mode: int, owner: int, group: int, now: float) -> None:
         super().__init__(number, stat.S_IFDIR | mode, owner, group, now)
@@ -100,6 +101,7 @@ class Folder(Inode):
         self.stored: dict[str, Inode] = {}
         self.parent = self
         self.latest: dict[str, Change] = {}
+        self.applied: dict[str, int] = {}
         self.born: Change | None = None
         self.links = 2
 

@@ -16,9 +16,8 @@ class Profile:
 
     :ivar name: for the trace.
     :ivar ordered: whether changes of names become durable in their order, as in a journal.
-    :ivar syncs_names: whether fsync of a file makes its names durable.
-    :ivar atomic_renames: whether both halves of a rename become durable together; otherwise
-        both names may be left, but never neither.
+    :ivar syncs_names: whether fsync of a file makes its names durable, and a rename is durable
+        as a whole; otherwise both names may be left, but never neither.
     :ivar zeros: whether a file that was not synced may have zeros in place of its content.
     :ivar tears: whether part of a page may have been written.
     :ivar noreplace: whether it has ``RENAME_NOREPLACE``.
@@ -33,7 +32,6 @@ class Profile:
     name: str
     ordered: bool = True
     syncs_names: bool = True
-    atomic_renames: bool = True
     zeros: bool = False
     tears: bool = False
     noreplace: bool = True
@@ -55,7 +53,6 @@ PROFILES = {
             "weakest",
             ordered=False,
             syncs_names=False,
-            atomic_renames=False,
             zeros=True,
             tears=True,
             noreplace=False,

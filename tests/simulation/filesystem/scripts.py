@@ -15,7 +15,7 @@ from tests.simulation.choices import Choices
 from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.files import Files
 
-__all__ = ["Actor", "Step", "script"]
+__all__ = ["ALL", "POWER", "Actor", "Step", "script"]
 
 Step = tuple[Any, ...]
 """Name of a method of `Actor`, and its arguments."""
@@ -47,13 +47,17 @@ NAMES = {
 """What is in the folder at first: see `tests.simulation.filesystem.comparison`."""
 
 
-def script(choices: Choices, length: int) -> list[Step]:
+Calls = dict[str, tuple[float, Callable[[Choices], tuple[Any, ...]]]]
+"""How likely each call is, and what chooses its arguments."""
+
+
+def script(choices: Choices, length: int, calls: Calls) -> list[Step]:
     """Return a script."""
-    weights = {name: weight for name, (weight, _) in _CALLS.items()}
+    weights = {name: weight for name, (weight, _) in calls.items()}
     steps: list[Step] = []
     for _ in range(length):
         name = choices.weighted(weights)
-        steps.append((name, *_CALLS[name][1](choices)))
+        steps.append((name, *calls[name][1](choices)))
     return steps
 
 
@@ -81,9 +85,7 @@ def _data(choices: Choices) -> bytes:
     return bytes([97 + choices.below(26)]) * _size(choices)
 
 
-_Arguments = Callable[[Choices], tuple[Any, ...]]
-
-_CALLS: dict[str, tuple[float, _Arguments]] = {
+ALL: Calls = {
     "open": (8, lambda c: (_slot(c), _name(c), c.pick(FLAGS), c.pick((0o600, 0o644)), _at(c))),
     "create": (5, lambda c: (_slot(c), _at(c), _name(c), 0o666)),
     "open_record": (2, lambda c: (_slot(c), _at(c), _name(c), c.chance(0.5))),
@@ -130,6 +132,31 @@ _CALLS: dict[str, tuple[float, _Arguments]] = {
     "finish_write_back": (0.5, lambda c: (_any(c), 0, 4096)),
     "free": (0.5, lambda c: (_any(c),)),
 }
+"""All calls."""
+
+
+def _few(choices: Choices) -> str:
+    return choices.pick(("a", "a", "b", "c", "d/a", "d/b", "e/a"))
+
+
+POWER: Calls = {
+    "create": (6, lambda c: (_slot(c), 0, _few(c), 0o666)),
+    "open_record": (2, lambda c: (_slot(c), 0, _few(c), True)),
+    "write": (8, lambda c: (_slot(c), _data(c))),
+    "write_at": (2, lambda c: (_slot(c), _data(c), _size(c))),
+    "truncate": (1, lambda c: (_slot(c), _size(c))),
+    "rename": (4, lambda c: (0, _few(c), 0, _few(c))),
+    "replace": (3, lambda c: (0, _few(c), 0, _few(c))),
+    "link": (2, lambda c: (0, _few(c), 0, _few(c))),
+    "unlink": (3, lambda c: (0, _few(c))),
+    "make_folder": (1, lambda c: ("e", 0o700, 0)),
+    "remove_folder": (0.5, lambda c: ("e", 0)),
+    "open": (1, lambda c: (_slot(c), "e", os.O_RDONLY, 0, 0)),
+    "fsync": (6, lambda c: (_any(c),)),
+    "fsync_all": (1, lambda c: ([_any(c), _any(c)],)),
+    "datasync": (1, lambda c: (_any(c),)),
+}
+"""Calls that matter if the power fails."""
 
 _MADE = {"open", "create", "open_record", "duplicate"}
 _PATHS = {"remove", "move"}

@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterator
 
 from tests.simulation.choices import Choices
-from tests.simulation.filesystem.changes import Edit, make_log
+from tests.simulation.filesystem.changes import Edit
 from tests.simulation.filesystem.content import PAGE, File
 from tests.simulation.filesystem.descriptions import (
     failure,
 )
+from tests.simulation.filesystem.entries import make_log
 from tests.simulation.filesystem.faults import Faults
 from tests.simulation.filesystem.files import SimulatedFiles, TimedSimulatedFiles
 from tests.simulation.filesystem.inodes import Folder, Inode, Link

@@ -7,11 +7,11 @@ from __future__ import annotations
 import errno
 import os
 
-from tests.simulation.filesystem.changes import make_log
 from tests.simulation.filesystem.content import PAGE, File
 from tests.simulation.filesystem.descriptions import (
     failure,
 )
+from tests.simulation.filesystem.entries import make_log
 from tests.simulation.filesystem.faults import Faults
 from tests.simulation.filesystem.inodes import Folder, Inode
 from tests.simulation.filesystem.profiles import Profile
