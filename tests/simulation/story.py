@@ -4,11 +4,13 @@ The story of a world: what happens when, and what must hold in between and at th
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.simulation.filesystem.content import PAGE
 from tests.simulation.history import Violation
 from tests.simulation.oracles.bounds import Quiet
+from tests.simulation.oracles.outcomes import journal_counts
 from tests.simulation.workload import leaves_files, populate
 from tests.simulation.world import INBOX, World
 from twisted_upload.daemon.service import MAX_STOP_TIME
@@ -158,7 +160,16 @@ def _end(world: World) -> None:
         raise world.history.wrong(f"a daemon has not stopped in {longest:g} s")
     world.check()
     world.outcomes.check_told(world.files.visible)
+    _compare_journal(world)
     world.cut_power(0.0)
+
+
+def _compare_journal(world: World) -> None:
+    """The journal says what observers were told, if no daemon and no disk has failed."""
+    path = str(world.plan.options.get("journal", ""))
+    if path and world.history.disturbed < 0 and not world.plan.faults:
+        lines = world.disk.content(path).splitlines()
+        world.outcomes.check_total("the journal", journal_counts(map(json.loads, lines)))
 
 
 def _complain(world: World) -> None:

@@ -103,6 +103,9 @@ def test_outcomes(folder: Folder) -> None:
     observe(outcome("refused", code="busy"))
     outcomes.check_told(["1.bin"])
     outcomes.check_agree("d1", "the journal", {"stored": 1, "refused": 1})
+    outcomes.check_total("the journal", {"stored": 1, "refused": 1})
+    with pytest.raises(Violation, match="says 2 stored, there were 1"):
+        outcomes.check_total("the journal", {"stored": 2, "refused": 1})
     with pytest.raises(Violation, match="journal of d1 says 0 refused"):
         outcomes.check_agree("d1", "the journal", {"stored": 1})
     with pytest.raises(Violation, match="not visible"):
@@ -139,7 +142,7 @@ def test_outcomes_that_contradict_themselves(folder: Folder, ended: UploadOutcom
 
 def test_journal_counts() -> None:
     """The lines of a journal are counted by outcome."""
-    assert journal_counts([{"outcome": "stored"}, {"outcome": "stored"}]) == {"stored": 2}
+    assert journal_counts([{"event": "stored"}, {"event": "stored"}]) == {"stored": 2}
 
 
 def event(level: LogLevel, text: str, **more: Any) -> dict[str, Any]:

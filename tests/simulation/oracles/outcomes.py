@@ -94,7 +94,16 @@ class Outcomes:
                     f" there were {seen[outcome]}"
                 )
 
+    def check_total(self, who: str, counts: Mapping[str, int]) -> None:
+        """The journal that all processes share says what all their observers were told."""
+        seen: Counter[str] = sum(self.counts.values(), Counter())
+        for outcome in KINDS:
+            if counts.get(outcome, 0) != seen[outcome]:
+                raise self._history.wrong(
+                    f"{who} says {counts.get(outcome, 0)} {outcome}, there were {seen[outcome]}"
+                )
+
 
 def journal_counts(lines: Iterable[Mapping[str, Any]]) -> Counter[str]:
     """Return how often a journal says each outcome."""
-    return Counter(str(line.get("outcome")) for line in lines)
+    return Counter(str(line.get("event")) for line in lines)
