@@ -74,7 +74,7 @@ class Runner:
             except (Violation, Deadlock) as error:
                 outcome.violation = str(error)
                 outcome.where = _where(error)
-            except Exception as error:  # of the code, or of the world: both are to be mended
+            except Exception as error:  # of the code, or of the world: both are to be fixed
                 outcome.violation = f"{type(error).__name__}: {error}"
                 outcome.where = _where(error)
             if world.history.violations and not outcome.violation:
