@@ -90,14 +90,16 @@ class Plan:
         """Return the plan of a seed."""
         choices = Choices(seed).fork("plan")
         plan = cls(seed)
-        plan.senders = int(10 * 20 ** (choices.random() ** 2))
+        plan.senders = int(4 * 40 ** (choices.random() ** 3))
         plan.arrival = choices.pick(("burst", "steady", "steady", "storm"))
         plan.seconds = choices.pick((0.5, 3.0, 10.0, 60.0))
         plan.http = choices.chance(0.7)
         plan.daemons = choices.weighted({1: 0.7, 2: 0.2, 3: 0.1})
         plan.addresses = choices.pick((1, 3, 10, 50))
         plan.file_system = choices.weighted({"ext4": 4, "xfs": 3, "btrfs": 2, "weakest": 2})
-        plan.weights = _weights(choices, http=plan.http)
+        lean = choices.chance(0.4)
+        plan.weights = _weights(choices, http=plan.http, lean=lean)
+        plan.senders *= 2 if lean else 1
         plan.sizes = _sizes(choices)
         plan.network = _network(choices)
         plan.options = _options(choices, http=plan.http)
@@ -157,12 +159,37 @@ class Plan:
         return cls(**value)
 
 
-_RARE = {"raw-client": 0.1, "tus-client": 0.1}
-"""Real clients: how often they come, compared with others; each takes as long as several."""
+_RARE = {
+    "raw-client": 0.1,
+    "raw-huge": 0.05,
+    "raw-slow": 0.5,
+    "http-slow-body": 0.4,
+    "http-slow-head": 0.4,
+    "tus-client": 0.1,
+    "tus-resume": 0.2,
+    "tus-defer": 0.2,
+    "tus-checksum": 0.2,
+    "tus-rivals": 0.15,
+    "tus-delete": 0.3,
+    "tus-expire": 0.3,
+    "tus-overrun": 0.3,
+    "tus-concat": 0.06,
+    "hostile-crowd": 0.1,
+    "hostile-guess": 0.3,
+    "hostile-partials": 0.03,
+}
+"""How often those come, compared with others, that take as long as several others."""
+
+_LEAN = (
+    *("raw-whole", "raw-pieces", "raw-no-end", "raw-reset", "raw-urgent", "raw-vanish"),
+    *("raw-leaves", "raw-empty", "http-put", "http-keep-alive", "http-pipelining", "http-form"),
+    *("http-cut", "hostile-idle", "hostile-deaf", "hostile-garbage"),
+)
+"""Those that take little time, so that there can be many."""
 
 
-def _weights(choices: Choices, *, http: bool) -> dict[str, float]:
-    kinds = [it for it in KINDS if http or not KINDS[it].needs_http]
+def _weights(choices: Choices, *, http: bool, lean: bool) -> dict[str, float]:
+    kinds = [it for it in (_LEAN if lean else KINDS) if http or not KINDS[it].needs_http]
     some = choices.between(0.1, 1.0)
     weights = {kind: choices.pick((0.2, 1.0, 1.0, 5.0)) for kind in kinds if choices.chance(some)}
     if choices.chance(0.6):
