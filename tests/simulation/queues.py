@@ -140,7 +140,7 @@ class Queues:
             run(until=now + FORWARDED_WITHIN, condition=lambda: not self._waiting())
             run(until=self._scheduler.now + 60.0)
         if self._forwarded is not None:
-            self._forwarded.check_finally()
+            self._forwarded.check_finally(cut=self._was_cut)
         if self._programs is not None and (self._durable or not self._was_cut):
             self._programs.check_finally(self.files.visible)
         # An object store refuses all requests of a machine whose clock is as wrong as that.

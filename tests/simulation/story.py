@@ -10,7 +10,7 @@ from typing import Any
 from tests.simulation.filesystem.content import PAGE
 from tests.simulation.history import Violation
 from tests.simulation.oracles.bounds import Quiet
-from tests.simulation.oracles.outcomes import journal_counts
+from tests.simulation.oracles.outcomes import SETTLE, journal_counts
 from tests.simulation.workload import leaves_files, populate
 from tests.simulation.world import INBOX, World
 from twisted_upload.daemon.service import MAX_STOP_TIME
@@ -44,6 +44,8 @@ def tell(world: World) -> None:
     for fault in plan.faults:
         scheduler.call_at(float(fault["at"]), _begin_fault, world, fault)
         scheduler.call_at(float(fault["until"]), _end_faults, world, fault)
+    scheduler.run(until=plan.calm - SETTLE / 2)
+    world.disarm()
     scheduler.run(until=plan.calm)
     _complain(world)
     scheduler.run(until=plan.calm + 6.0)

@@ -21,7 +21,7 @@ from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Facts, Scene, Sizes
 from tests.simulation.troubles import cuts, sync_errors
 
-__all__ = ["CALM_KINDS", "Plan", "expected_lines", "facts_of", "leaves_files", "populate"]
+__all__ = ["CALM_KINDS", "SETTLE", "Plan", "expected_lines", "facts_of", "leaves_files", "populate"]
 
 TOKEN = "tok_" + "S" * 43
 

@@ -230,6 +230,13 @@ class World:
             self.kill_before(place, call, after, down)
             self._cut[place] = down
 
+    def disarm(self) -> None:
+        """Kill no daemon at a call to come: it may be long until that comes."""
+        for daemon in self.daemons:
+            if daemon is not None:
+                daemon.process.kill_before.clear()
+        self._cut.clear()
+
     def stop(self, place: int, down: float) -> None:
         """Stop a daemon in order (SIGTERM); it is started again after some seconds."""
         self.history.stopped = self.scheduler.now

@@ -127,15 +127,19 @@ class EverythingForwarded:
             return []
         return [name for name in self._file_system.names(folder) if MARKER_NAME.match(name)]
 
-    def check_finally(self) -> None:
-        """When all is quiet, each acknowledged file is an object, and removed if it is to be."""
+    def check_finally(self, *, cut: bool) -> None:
+        """
+        When all is quiet, each acknowledged file is an object, and removed if it is to be.
+
+        :param cut: the power was cut: then a file that had been removed may be there again.
+        """
         waiting = self.waiting()
         if waiting:
             raise self._history.wrong(f"files that were not forwarded: {waiting}")
         for name, attempt in self._history.names.items():
             if attempt.told == STORED and name not in self._store.objects:
                 raise self._history.wrong(f"{name} was not forwarded: {attempt!r}")
-            if self._removes and self._file_system.exists(f"{self._directory}/{name}"):
+            if self._removes and not cut and self._file_system.exists(f"{self._directory}/{name}"):
                 raise self._history.wrong(f"{name} was forwarded, and is still there")
 
 
