@@ -10,8 +10,8 @@ from typing import Any
 from tests.simulation.filesystem.content import PAGE
 from tests.simulation.history import Violation
 from tests.simulation.oracles.bounds import Quiet
-from tests.simulation.oracles.outcomes import SETTLE, journal_counts
-from tests.simulation.workload import leaves_files, populate
+from tests.simulation.oracles.outcomes import journal_counts
+from tests.simulation.workload import SETTLE, leaves_files, populate
 from tests.simulation.world import INBOX, World
 from twisted_upload.daemon.service import MAX_STOP_TIME
 
