@@ -20,7 +20,7 @@ from twisted_upload.client.sending import Upload
 from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.client.upload import start_upload
 from twisted_upload.client.watch.after import Delete, IAfter, Keep, Move
-from twisted_upload.client.watch.events import FolderEvents
+from twisted_upload.client.watch.events import FolderEvents, IFolderEvents
 from twisted_upload.client.watch.folder import WatchedFolder
 from twisted_upload.client.watch.record import SentRecord
 from twisted_upload.client.watch.report import WatchReport
@@ -77,6 +77,7 @@ class Watching:
     :param say: called with each line.
     :param threads: one thread, in which whatever waits for a disk is done.
     :param system: what is asked of the kernel.
+    :param events: makes what reports the files that were closed; see `FolderEvents`.
     :raises OSError: the record cannot be used.
     """
 
@@ -86,7 +87,9 @@ class Watching:
         say: Callable[[str], object],
         reactor: Any,
         threads: IDisk,
+        *,
         system: ClientSystem = SYSTEM,
+        events: Callable[[Any, str, Callable[[str], object]], IFolderEvents] = FolderEvents,
     ) -> None:
         self.reactor = reactor
         self._options = options
@@ -102,6 +105,7 @@ class Watching:
         self._record = SentRecord(os.path.join(options.state, "record"), self._exists, files)
         state = os.path.join(options.state, "uploads")
         self._uploads = WatchedUploads(state, now=system.now, system=system)
+        self._run = threads.run
         self._watcher = Watcher(
             self._folder,
             self._record,
@@ -115,7 +119,7 @@ class Watching:
             chance=system.chance,
             jobs=options.jobs,
         )
-        self._events = FolderEvents(reactor, options.folder, self.closed)
+        self._events = events(reactor, options.folder, self._closed)
 
     def run(self) -> Deferred[None]:
         """Begin; fires at the end."""
@@ -145,10 +149,10 @@ class Watching:
     def _exists(self, path: str) -> bool:
         return self._folder.status(path) is not None
 
-    def closed(self, name: str) -> None:
-        """Note that a writer has closed a file, or that one was moved here."""
-        self._folder.closed(name)
-        self._watcher.look_soon()
+    def _closed(self, name: str) -> None:
+        noted = self._run(functools.partial(self._folder.closed, name))
+        # What cannot be looked at now is found by a scan.
+        noted.addCallbacks(lambda _: self._watcher.look_soon(), lambda _: None)
 
     def send(self, path: str, name: str) -> Deferred[Receipt]:
         """See `ISender`."""

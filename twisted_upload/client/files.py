@@ -14,7 +14,7 @@ import os
 import select
 from typing import Any
 
-__all__ = ["ClientFiles", "OpenFile", "read_file", "write_all"]
+__all__ = ["ClientFiles", "OpenFile", "make_durable_folders", "read_file", "write_all"]
 
 _ALWAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -132,6 +132,10 @@ class ClientFiles:
         """Move a file to another path atomically, replacing any file there."""
         os.replace(path, new_path)
 
+    def make_folder(self, path: str, mode: int = 0o777) -> None:
+        """Create a folder; its permissions are reduced by the umask."""
+        os.mkdir(path, mode)
+
     def make_folders(self, path: str, mode: int = 0o777) -> None:
         """Create a folder, with those that it is in; harmless if it exists."""
         os.makedirs(path, mode, exist_ok=True)
@@ -228,6 +232,29 @@ class OpenFile(io.RawIOBase):
             super().close()
             if self._closes:
                 self._files.close(self._descriptor)
+
+
+def make_durable_folders(files: ClientFiles, path: str, mode: int = 0o777) -> None:
+    """
+    Create a folder, with those that it is in; its name then survives a power failure.
+
+    It is harmless if the folder exists: its name is synced then too.
+
+    :param path: absolute.
+    :param mode: permissions of the folder itself.
+    """
+    above = os.path.dirname(path)
+    try:
+        files.make_folder(path, mode)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        if above == path:
+            raise
+        make_durable_folders(files, above)
+        make_durable_folders(files, path, mode)
+        return
+    files.sync_folder(above)
 
 
 def read_file(files: ClientFiles, path: str, longest: int) -> bytes:

@@ -158,6 +158,10 @@ class SavedUpload:
         with contextlib.suppress(OSError):
             self.files.remove(self.file)
 
+    def lost(self) -> None:
+        """Forget it: the server does not know it any more."""
+        self.forget()
+
     def close(self) -> None:
         """Let another process use it."""
         self._lock()

@@ -49,6 +49,7 @@ class Rig:
         self.all_sent: list[str] = []
         self.told: list[str] = []
         self.hashed: list[str] = []
+        self.held: list[Deferred[None]] | None = None  # what waits for a slow disk
         self.folder = WatchedFolder(str(folder), SETTLE, wanted)
         record = folder.parent / "record"
         self.record = SentRecord(str(record), lambda path: self.folder.status(path) is not None)
@@ -72,7 +73,11 @@ class Rig:
         return self.began + self.clock.seconds()
 
     def _run(self, job: Callable[[], T]) -> Deferred[T]:
-        return maybeDeferred(job)
+        if self.held is None:
+            return maybeDeferred(job)
+        held: Deferred[None] = Deferred()
+        self.held.append(held)
+        return held.addCallback(lambda _: job())
 
     def _sha256(self, path: str) -> str:
         self.hashed.append(os.path.basename(path))
@@ -383,6 +388,19 @@ def test_stopped(rig: Rig) -> None:
     rig.settle()
     stopped = rig.watcher.stop()
     assert (stopped.called, rig.files(), rig.told) == (True, ["a.pdf"], [])
+
+
+def test_stopped_while_the_disk_is_slow(rig: Rig) -> None:
+    """What has been stored is deleted, and reported, before the watcher stops."""
+    rig.put("a.pdf")
+    rig.settle()
+    rig.held = []
+    rig.store("a.pdf")
+    stopped = rig.watcher.stop()
+    assert not stopped.called
+    while rig.held:
+        rig.held.pop().callback(None)
+    assert (stopped.called, rig.files(), rig.told) == (True, [], ["a.pdf stored deleted"])
 
 
 def test_folder_cannot_be_read(rig: Rig) -> None:

@@ -54,6 +54,9 @@ class ISavedUpload(Protocol):
     def forget(self) -> None:
         """Forget it: it has ended."""
 
+    def lost(self) -> None:
+        """Forget it: the server does not know it, or does not know it any more."""
+
 
 class _NotSaved:
     """Remembers it as long as the process runs."""
@@ -70,6 +73,9 @@ class _NotSaved:
 
     def forget(self) -> None:
         self.path, self.finishing = None, False
+
+    def lost(self) -> None:
+        self.forget()
 
 
 @dataclass(frozen=True, slots=True)

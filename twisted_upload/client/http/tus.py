@@ -121,7 +121,7 @@ class TusUpload:
     def _lost(self) -> None:
         """Note that the server does not know the upload (any more)."""
         finishing = self._job.saved.finishing
-        self._job.saved.forget()
+        self._job.saved.lost()
         if finishing:
             raise OutcomeUnknown(
                 "everything was sent, but the server no longer knows whether it is stored"

@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import Protocol
 
-from twisted_upload.client.files import ClientFiles
+from twisted_upload.client.files import ClientFiles, make_durable_folders
 from twisted_upload.client.watch.folder import WatchedFolder
 
 __all__ = ["Delete", "IAfter", "Keep", "Move"]
@@ -29,7 +29,8 @@ class IAfter(Protocol):
         Do it.
 
         :param path: relative to the folder.
-        :return: what was done, in words; empty if nothing was.
+        :return: what was done, in words; empty if nothing was.  It is durable: the record then
+            forgets the file, and it would be sent again if it came back.
         :raises OSError: it cannot be done at the moment; it is tried again.
         """
 
@@ -53,6 +54,7 @@ class Delete:
         """See `IAfter`."""
         with contextlib.suppress(FileNotFoundError):
             folder.files.remove(folder.absolute(path))
+        _sync(folder, path)
         return "deleted"
 
 
@@ -72,11 +74,29 @@ class Move:
     def __call__(self, folder: WatchedFolder, path: str) -> str:
         """See `IAfter`."""
         target = os.path.join(self._target, path)
-        folder.files.make_folders(os.path.dirname(target))
-        name = _free_name(folder.files, target)
+        files, above = folder.files, os.path.dirname(target)
+        if not _is_there(files, above):
+            make_durable_folders(files, os.path.abspath(above))
+        name = _free_name(files, target)
         with contextlib.suppress(FileNotFoundError):
-            folder.files.replace(folder.absolute(path), name)
+            files.replace(folder.absolute(path), name)
+        files.sync_folder(above)
+        _sync(folder, path)
         return f"moved to {name}"
+
+
+def _sync(folder: WatchedFolder, path: str) -> None:
+    """Sync the folder that a file was in, if it is still there."""
+    with contextlib.suppress(FileNotFoundError):
+        folder.files.sync_folder(os.path.dirname(folder.absolute(path)))
+
+
+def _is_there(files: ClientFiles, path: str) -> bool:
+    try:
+        files.status_of(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _free_name(files: ClientFiles, path: str) -> str:
@@ -84,8 +104,6 @@ def _free_name(files: ClientFiles, path: str) -> str:
     stem, suffix = os.path.splitext(path)
     for number in range(_MOST_NAMES):
         name = f"{stem}-{number}{suffix}" if number else path
-        try:
-            files.status_of(name)
-        except OSError:
+        if not _is_there(files, name):
             return name
     raise FileExistsError(17, "too many files of this name", path)

@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.python.filepath import FilePath
 
-__all__ = ["FolderEvents"]
+__all__ = ["FolderEvents", "IFolderEvents"]
+
+
+class IFolderEvents(Protocol):
+    """Reports what happens in a folder."""
+
+    def start(self) -> None:
+        """Begin, if that is possible."""
+
+    def stop(self) -> None:
+        """End."""
 
 
 class FolderEvents:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 
 from twisted_upload.client.content import Content
+from twisted_upload.client.files import make_durable_folders
 from twisted_upload.client.resume_state import ResumeState, SavedUpload
 from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.client.targets import Target
@@ -40,6 +41,10 @@ class _KeptUpload(SavedUpload):
         """Begin anew, if it goes on; what is remembered stays."""
         self.path, self.finishing = None, False
 
+    def lost(self) -> None:
+        """Remember it no more: to ask the server once more would be of no use."""
+        super().forget()
+
 
 class WatchedUploads(ResumeState):
     """
@@ -48,12 +53,14 @@ class WatchedUploads(ResumeState):
     :param folder: where they are remembered.
     :param now: returns seconds since the epoch.
     :param system: what is asked of the kernel.
+    :raises OSError: the folder cannot be created.
     """
 
     def __init__(
         self, folder: str, *, now: Callable[[], float], system: ClientSystem = SYSTEM
     ) -> None:
         super().__init__(folder, now=now, system=system)
+        make_durable_folders(self.files, os.path.abspath(folder), 0o700)
         self._files: dict[str, str] = {}
 
     def remember(self, content: Content, target: Target, metadata: Metadata) -> SavedUpload:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from twisted_upload.client.file_lock import lock_file
-from twisted_upload.client.files import ClientFiles, read_file, write_all
+from twisted_upload.client.files import ClientFiles, make_durable_folders, read_file, write_all
 from twisted_upload.client.system import SYSTEM, ClientSystem
 
 __all__ = ["STATUS", "LockedFolder", "WatchStatus", "is_watched", "read_status", "write_status"]
@@ -71,7 +71,7 @@ class LockedFolder:
     """
 
     def __init__(self, path: str, system: ClientSystem = SYSTEM) -> None:
-        system.files.make_folders(path, 0o700)
+        make_durable_folders(system.files, os.path.abspath(path), 0o700)
         self.path = path
         for _ in range(_TRIES):
             release = lock_file(os.path.join(path, LOCK), system.files)

@@ -179,6 +179,7 @@ class Watcher:
         self._jobs = jobs
         self._interval = interval
         self._busy: dict[str, Deferred[None]] = {}
+        self._finishing: set[str] = set()  # those of them that have been stored
         self._files = FilePauses(FILE_PAUSE, LONGEST_FILE_PAUSE)
         self._server = _Pause(float("-inf"), 0.0)
         self._found: list[Found] = []
@@ -192,7 +193,8 @@ class Watcher:
 
     def stop(self) -> Deferred[None]:
         """
-        Stop: interrupt what is being sent; it is resumed after the next start.
+        Stop: interrupt what is being sent; it is resumed after the next start.  What has been
+        stored is finished.
 
         :return: fires when nothing is being done any more.
         """
@@ -201,8 +203,9 @@ class Watcher:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            for sending in [*self._busy.values()]:
-                sending.cancel()
+            for path, sending in [*self._busy.items()]:
+                if path not in self._finishing:
+                    sending.cancel()
             self._check_stopped()
         return self._stopped
 
@@ -273,6 +276,7 @@ class Watcher:
             sent = await self._upload(found)
         else:
             self._report.begun(found)
+        self._finishing.add(found.path)
         done = await self._run(functools.partial(self._finish, found, sent))
         self._files.forget(found.path)
         self._server.seconds = 0.0
@@ -284,6 +288,7 @@ class Watcher:
         receipt = await self._sender.send(self._folder.absolute(found.path), found.path)
         if not receipt.name or receipt.sha256 is None:
             raise UploadError("the server gives no receipt with a name and a SHA-256")
+        self._finishing.add(found.path)
         sent = SentFile(found.identity, receipt.sha256, receipt.name, self._now())
         await self._run(functools.partial(self._note, found, sent))
         return sent
@@ -347,6 +352,7 @@ class Watcher:
 
     def _ended(self, _: object, found: Found) -> None:
         self._busy.pop(found.path, None)
+        self._finishing.discard(found.path)
         self._report.ended(found)
         if self._stopped is not None:
             self._check_stopped()
