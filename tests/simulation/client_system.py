@@ -26,7 +26,7 @@ __all__ = ["SimulatedClientSystem"]
 
 _THE_SAME = (
     *("open", "close", "duplicate", "status", "status_of", "read", "read_at", "seek"),
-    *("write", "truncate", "fsync", "remove", "lock", "random"),
+    *("write", "truncate", "fsync", "remove", "make_folder", "lock", "random"),
 )
 """Calls that take the same arguments in both classes."""
 

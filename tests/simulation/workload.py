@@ -177,6 +177,7 @@ _RARE = {
     "hostile-crowd": 0.1,
     "hostile-guess": 0.3,
     "hostile-partials": 0.03,
+    "watch": 0.03,
 }
 """How often those come, compared with others, that take as long as several others."""
 
