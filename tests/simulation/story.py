@@ -4,13 +4,11 @@ The story of a world: what happens when, and what must hold in between and at th
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from tests.simulation.filesystem.content import PAGE
 from tests.simulation.history import Violation
 from tests.simulation.oracles.bounds import Quiet
-from tests.simulation.oracles.outcomes import journal_counts
 from tests.simulation.workload import SETTLE, leaves_files, populate
 from tests.simulation.world import INBOX, World
 from twisted_upload.daemon.service import MAX_STOP_TIME
@@ -162,16 +160,19 @@ def _end(world: World) -> None:
         raise world.history.wrong(f"a daemon has not stopped in {longest:g} s")
     world.check()
     world.outcomes.check_told(world.files.visible)
-    _compare_journal(world)
+    _check_reports(world)
     world.cut_power(0.0)
 
 
-def _compare_journal(world: World) -> None:
-    """The journal says what observers were told, if no daemon and no disk has failed."""
-    path = str(world.plan.options.get("journal", ""))
-    if path and world.history.disturbed < 0 and not world.plan.faults:
-        lines = world.disk.content(path).splitlines()
-        world.outcomes.check_total("the journal", journal_counts(map(json.loads, lines)))
+def _check_reports(world: World) -> None:
+    """Everybody was told the same."""
+    world.reports.check_metrics()
+    path = world.options.get("journal", "")
+    if path and world.disk.exists(path):
+        kept = world.history.disturbed < 0 and not (
+            world.plan.faults and any(it["do"] == "term" for it in world.plan.events)
+        )
+        world.reports.check_journal(world.disk.content(path), complete=kept)
 
 
 def _complain(world: World) -> None:

@@ -20,6 +20,7 @@ from tests.simulation.oracles.files import PlantedFiles
 from tests.simulation.oracles.log import LogWatch
 from tests.simulation.oracles.outcomes import Outcomes
 from tests.simulation.oracles.partials import ToldOffsets
+from tests.simulation.oracles.reports import Reports
 from tests.simulation.oracles.senders import Fates
 from tests.simulation.process import Machine, Process
 from tests.simulation.queues import CRITICAL, Queues
@@ -82,6 +83,7 @@ class World:
         self.offsets = ToldOffsets(self.history, self.disk, INBOX, self.files)
         self.planted = PlantedFiles(self.history, self.disk)
         self.outcomes = Outcomes(self.history)
+        self.reports = Reports(self.history, self.outcomes)
         self.fates = Fates(self.scene)
         self.log = LogWatch(self.history)
         self.log.expected = (*CRITICAL, *expected_lines(plan))
@@ -172,6 +174,7 @@ class World:
         observe = self.outcomes.observer(daemon.process.name)
         for frontend in daemon.service.frontends:
             frontend.observers = (*frontend.observers, observe)
+        self.reports.started(daemon.process.name, daemon.service)
 
     def _died(self, place: int, process: Process) -> None:
         daemon = self.daemons[place]

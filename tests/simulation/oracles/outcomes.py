@@ -94,15 +94,6 @@ class Outcomes:
                     f" there were {seen[outcome]}"
                 )
 
-    def check_total(self, who: str, counts: Mapping[str, int]) -> None:
-        """The journal that all processes share says what all their observers were told."""
-        seen: Counter[str] = sum(self.counts.values(), Counter())
-        for outcome in KINDS:
-            if counts.get(outcome, 0) != seen[outcome]:
-                raise self._history.wrong(
-                    f"{who} says {counts.get(outcome, 0)} {outcome}, there were {seen[outcome]}"
-                )
-
 
 def journal_counts(lines: Iterable[Mapping[str, Any]]) -> Counter[str]:
     """Return how often a journal says each outcome."""
