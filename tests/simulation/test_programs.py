@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.simulation.bucket import ObjectStore
 from tests.simulation.choices import Choices
 from tests.simulation.filesystem import PROFILES, FileSystem
 from tests.simulation.history import History, Violation
@@ -19,10 +20,10 @@ from tests.simulation.oracles.programs import MOMENT, ProgramRuns
 from tests.simulation.process import Machine, Process
 from tests.simulation.programs import FATES, Program, Programs
 from tests.simulation.scheduler import Scheduler
-from tests.simulation.test_bucket import ABOUT
-from tests.simulation.test_bucket import World as StoreWorld
 from twisted_upload.hooks.command import GRACE, HookEnd
+from twisted_upload.stores.s3.bucket import MARK, About
 
+ABOUT = About("text/plain", {MARK: "0" * 32})
 NAME = "1795328130123.jpg"
 MARKER = "/inbox/.on-upload/waiting/1795328130123-000000-0123456789ab.0123456789ab.json"
 LIMIT = 30.0
@@ -239,7 +240,8 @@ def test_finally() -> None:
 
 def test_forwarded() -> None:
     """A file is in the folder or in the object store; in the end it is an object, once."""
-    world, store = World(), StoreWorld().store
+    world = World()
+    store = ObjectStore(world.scheduler, Choices("store"))
     history, disk = world.history, world.disk
     for name in ("whole", "first"):
         attempt = history.begin(len(history.attempts) + 1, "raw-whole", 20)

@@ -186,12 +186,19 @@ class HookSpool:
         self._close_file(marker)
 
     def withdraw(self, marker: Marker) -> None:
-        """Remove the marker of an upload that is not stored; harmless if it was not written."""
+        """
+        Remove the marker of an upload that is not stored; harmless if it was not written.
+
+        That of an object is removed durably: after a crash, nobody looks whether the object
+        is there.
+        """
         if marker.descriptor is not None:
             with contextlib.suppress(OSError):
                 self._close_file(marker)
         with contextlib.suppress(OSError):
             self.files.unlink(self.waiting, self.name_of(marker.identity))
+            if marker.url and self._durable:
+                self.files.fsync(self.waiting)
         self.being_stored.discard(marker.identity)
 
     def release(self, marker: Marker) -> None:

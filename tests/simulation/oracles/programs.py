@@ -68,6 +68,8 @@ class ProgramRuns:
         before.append(run)
         content = self._content(run)
         told = run.variables
+        if content is None and self._may_be_gone(run):
+            return
         if content is None:
             raise self._history.wrong(f"{run!r}: there is no such file")
         if told["UPLOAD_SIZE"] != str(len(content)):
@@ -87,6 +89,15 @@ class ProgramRuns:
         died = self._died.get(other.parent.name, float("inf"))
         if died > other.ended + MOMENT:
             raise self._history.wrong(f"{run!r} begins, although {other!r} has succeeded")
+
+    def _may_be_gone(self, run: Run) -> bool:
+        """
+        Return whether an object may have been removed: it was never acknowledged, and the power
+        was cut before the removal of its marker had become durable.
+        """
+        attempt = self._history.names.get(run.name)
+        told = attempt is not None and attempt.told == STORED
+        return self._objects is not None and not told and self.cut >= 0
 
     def _content(self, run: Run) -> bytes | None:
         if self._objects is not None:

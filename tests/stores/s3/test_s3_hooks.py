@@ -155,6 +155,25 @@ def test_cancelled(rig: ManualS3Rig, programs: Programs, small_part: int, parts:
     assert programs.told == []
 
 
+def test_marker_is_removed_before_the_object(rig: ManualS3Rig, programs: Programs) -> None:
+    """No program is started for an object that is gone: its marker goes first, durably."""
+    incoming, _, _ = rig.begin()
+    incoming.write(b"x")
+    committed = incoming.commit()
+    committed.addErrback(lambda _: None)
+    done, job = rig.requests._jobs.popleft()
+    result = job()  # in the thread
+    committed.cancel()
+    rig.bucket.fail("remove", Unreachable("reset"))
+    synced = rig.files.calls["fsync"]
+    done.callback(result)
+    rig.requests.work(1)
+    assert len(rig.bucket.visible()) == 1
+    assert waiting(rig.folder) == []
+    assert rig.files.calls["fsync"] == synced + 1
+    assert programs.told == []
+
+
 def test_aborted(rig: ManualS3Rig, programs: Programs) -> None:
     """An aborted upload never has a marker."""
     incoming, _, _ = rig.begin()

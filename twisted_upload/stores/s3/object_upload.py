@@ -199,13 +199,15 @@ class ObjectUpload:
             identity, self._identity = self._identity, None
             with contextlib.suppress(ObjectStoreError):
                 self._bucket.abort(self._name, identity)
-        if self._visible:
-            self._bucket.remove(self._name)
-            self._visible = False
-        if self._marked and self.mark is not None:  # after the object
+        if self._marked and self.mark is not None:
+            # Before the object: a crash in between leaves an object that nobody was told of,
+            # and not a program that is started for one that is gone.
             spool, marker = self.mark
             spool.withdraw(marker)
             self._marked = False
+        if self._visible:
+            self._bucket.remove(self._name)
+            self._visible = False
 
     def _open(self, part: CollectedPart) -> OpenPart:
         self._check_wanted()
