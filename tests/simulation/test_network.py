@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.choices import Choices
 from tests.simulation.network import Connection, Network, NetworkProfile, Peer
 from tests.simulation.process import Machine, Process
-from tests.simulation.scheduler import Scheduler
+from tests.simulation.scheduler import Killed, Scheduler
 from tests.support.daemon import SUCCESS
 from twisted_upload.frontends.raw.factory import UploadFactory
 from twisted_upload.frontends.raw.settings import RawSettings
@@ -328,3 +328,20 @@ def test_partitions() -> None:
     assert sender.answer == b""
     rig.run(60)
     assert sender.answer == SUCCESS
+
+
+def test_calls_that_block() -> None:
+    """A call that would wait for one peer is noted: a real one would stop the whole daemon."""
+    rig = Rig()
+    sender = rig.send(Sender(half_closes=False))
+    rig.run(0.5)
+    number = rig.system.duplicate(_descriptor(rig))
+    blocking = rig.system.bare(0, 0, 0, number)
+    with pytest.raises(Killed):
+        blocking.recv(10)
+    assert (len(rig.network.hangs), rig.process.alive, sender.answer) == (1, False, b"")
+
+
+def _descriptor(rig: Rig) -> int:
+    (served,) = rig.frontend.protocols
+    return int(served.transport.fileno())  # type: ignore[attr-defined]

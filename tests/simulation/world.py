@@ -286,6 +286,8 @@ class World:
         self.offsets.check()
         self.planted.check()
         self.queues.check(cut=cut)
+        for call in self.network.hangs:
+            raise self.history.wrong(f"a reactor waits for one socket: {call}")
 
 
 def _options(plan: Plan) -> dict[str, str]:

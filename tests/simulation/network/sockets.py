@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tests.simulation.network.listening import Listening
 from tests.simulation.network.stream import ERR, HUP, IN, failed
+from tests.simulation.scheduler import Killed
 from twisted_upload.net.sockets import Sockets
 
 if TYPE_CHECKING:
@@ -220,10 +221,11 @@ class SimulatedSocket:
         self._step("shutdown").shutdown(how)
 
     def _would_block(self, flags: int) -> None:
-        """Note that a call would block the whole process: no test can go on from there."""
+        """Note that a call would block the whole process, and kill it: it cannot go on."""
         if self._blocks and not flags & _NOW:
-            self.network.hangs.append(f"{self.process.name} blocks on descriptor {self._number}")
+            self.network.hangs.append(f"{self.process.name}, descriptor {self._number}")
             self.process.kill()
+            raise Killed
 
 
 class SimulatedSockets(Sockets):
