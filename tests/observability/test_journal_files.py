@@ -4,6 +4,7 @@ The files of a journal.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gzip
 import json
@@ -88,6 +89,19 @@ def test_slow_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda to, data: write(to, bytes(data[:3])))
     journal(path).append(b"one and two\n")
     assert path.read_bytes() == b"one and two\n"
+
+
+def test_close_fails(path: Path) -> None:
+    """Lines that have been synced are there, whatever close says: none is written twice."""
+
+    class Failing(Files):
+        def close(self, descriptor: int) -> None:
+            super().close(descriptor)
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    files = JournalFiles(str(path), Failing(), 0, 3)
+    assert files.append(b"one\n") is None
+    assert path.read_bytes() == b"one\n"
 
 
 def test_sync_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

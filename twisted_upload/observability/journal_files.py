@@ -119,7 +119,10 @@ class JournalFiles:
                 files.unlock(descriptor)
                 return self._sync(descriptor)
             finally:
-                files.close(descriptor)
+                # It is closed in any case, and the sync has told whether the lines are there:
+                # they are not written again.
+                with contextlib.suppress(OSError):
+                    files.close(descriptor)
         raise OSError(errno.EBUSY, "it keeps being renamed")
 
     def _lock(self, descriptor: int, patience: float) -> bool:
