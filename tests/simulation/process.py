@@ -215,7 +215,8 @@ class Process:
         scheduler = self.scheduler
         scheduler.trace.add(scheduler.now, self.name, "dies")
         self.descriptors.close_all()
-        for function in self.on_death:
+        dying, self.on_death = self.on_death, []  # it may outlive its world, as garbage
+        for function in dying:
             function()
         scheduler.call_soon(self._bury)
 

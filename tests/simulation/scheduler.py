@@ -80,8 +80,12 @@ class Task:
         except Killed:
             pass
         finally:
-            self.done = True
-            self.owner.tasks.pop(self, None)
+            self._over()
+
+    def _over(self) -> None:
+        self.done = True
+        self.owner.tasks.pop(self, None)
+        self._scheduler.tasks.pop(self, None)
 
     def _resume(self) -> None:
         """Run on; called by the scheduler."""
@@ -113,8 +117,7 @@ class Task:
             self._wake.cancel()
             self._wake = None
         if not self._greenlet:  # it has not begun, or has ended
-            self.done = True
-            self.owner.tasks.pop(self, None)
+            self._over()
             return
         scheduler = self._scheduler
         before, scheduler.current = scheduler.current, self
@@ -132,15 +135,17 @@ class Scheduler:
     :ivar now: seconds since the beginning of the world.
     :ivar current: the task that runs.
     :ivar choices: decide the order of what happens at the same moment.
+    :ivar tasks: those that have not ended.
     """
 
-    __slots__ = ("_heap", "_number", "choices", "current", "now", "trace")
+    __slots__ = ("_heap", "_number", "choices", "current", "now", "tasks", "trace")
 
     def __init__(self, choices: Choices, trace: Trace | None = None) -> None:
         self.choices = choices
         self.trace = trace or Trace()
         self.now = 0.0
         self.current: Task | None = None
+        self.tasks: dict[Task, None] = {}
         self._heap: list[tuple[float, float, int, Call]] = []
         self._number = 0
 
@@ -165,7 +170,7 @@ class Scheduler:
     def spawn(self, function: Callable[[], object], owner: Process, name: str) -> Task:
         """Start a task; it begins when the scheduler comes to it."""
         task = Task(self, function, owner, name)
-        owner.tasks[task] = None
+        owner.tasks[task] = self.tasks[task] = None
         return task
 
     def pause(self, seconds: float = 0.0) -> None:
@@ -208,6 +213,14 @@ class Scheduler:
         if condition is not None:
             return condition()
         return bool(heap)
+
+    def end(self) -> None:
+        """End the world: all processes are killed, and what is to come is forgotten."""
+        for task in [*self.tasks]:
+            task.owner.kill()
+        for task in [*self.tasks]:
+            task.end()
+        self._heap.clear()
 
 
 class Event:

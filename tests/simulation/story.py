@@ -162,6 +162,12 @@ def _end(world: World) -> None:
     world.outcomes.check_told(world.files.visible)
     _check_reports(world)
     world.cut_power(0.0)
+    world.start_again()
+    scheduler.run(
+        until=scheduler.now + 10.0, condition=lambda: len(world.living) == world.plan.daemons
+    )
+    _all_serve(world)
+    world.check()
 
 
 def _check_reports(world: World) -> None:

@@ -105,6 +105,8 @@ class World:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._stopping = True
+        self.scheduler.end()
         globalLogPublisher.removeObserver(self._observer)
 
     def _logged(self, event: dict[str, Any]) -> None:
@@ -254,6 +256,11 @@ class World:
         for daemon in self.daemons:
             if daemon is not None and daemon.process.alive:
                 daemon.stop()
+
+    def start_again(self) -> None:
+        """Start all daemons again that were stopped for good."""
+        self._stopping = False
+        self.start_all()
 
     def cut_power(self, down: float) -> None:
         """Cut the power of the machine, and compare what is on its disk."""
