@@ -30,6 +30,7 @@ class StoredFiles:
         self._file_system = file_system
         self._directory = directory
         self._planted: set[str] = set()
+        self._cut_at = -1.0
         self.visible: dict[str, Key] = {}
 
     def plant(self, names: Iterable[str]) -> None:
@@ -44,6 +45,8 @@ class StoredFiles:
         :param deep: read again what was read before.
         :raises Violation: a promise is broken.
         """
+        if cut:
+            self._cut_at = self._history.now()
         before, self.visible = self.visible, {}
         known = {} if cut or deep else before
         for name in self._file_system.names(self._directory):
@@ -99,8 +102,21 @@ class StoredFiles:
         return "unknown", 0
 
     def _may_be(self, attempt: Attempt) -> bool:
-        return attempt.may_be_stored() or (
-            self._history.ends_by_idle and attempt.kind.startswith(("raw", "hostile"))
+        return (
+            attempt.may_be_stored()
+            or self._may_come_back(attempt)
+            or (self._history.ends_by_idle and attempt.kind.startswith(("raw", "hostile")))
+        )
+
+    def _may_come_back(self, attempt: Attempt) -> bool:
+        """
+        Return whether a power cut may have brought back the whole file of a refused attempt:
+        its folder could not be synced, neither with its name nor without it.
+        """
+        return (
+            attempt.complete
+            and attempt.code in ("store-error", "no-space")
+            and self._cut_at >= attempt.began
         )
 
     def _is_cut_by_silence(self, data: bytes) -> bool:
