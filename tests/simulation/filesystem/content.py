@@ -8,7 +8,6 @@ import stat
 
 from tests.simulation.choices import Choices
 from tests.simulation.filesystem.inodes import Inode
-from tests.simulation.filesystem.profiles import Profile
 
 __all__ = ["PAGE", "File"]
 
@@ -126,7 +125,7 @@ class File(Inode):
         """
         self.errors += 1
         if choices.chance(0.3):
-            self.stored = self.remains(choices, zeros=True, tears=False)
+            self.stored = self.remains(choices, tears=False)
         self.lost += self.dirty
         self.dirty = []
         self.older = []
@@ -135,15 +134,11 @@ class File(Inode):
 
     # After a power cut
 
-    def is_stored(self) -> bool:
-        """Whether a power cut changes nothing."""
-        return not self.dirty and len(self.data) == len(self.stored) and not self.lost
-
-    def remains(self, choices: Choices, *, zeros: bool, tears: bool) -> bytes:
+    def remains(self, choices: Choices, *, tears: bool) -> bytes:
         """
-        Choose what a power cut leaves.
+        Choose what a power cut leaves: of each page, what was on the device, or what has been
+        written since; zeros, where nothing was.
 
-        :param zeros: whether what has been added may be zeros.
         :param tears: whether part of a page may have been written.
         """
         stored = self.stored
@@ -155,33 +150,25 @@ class File(Inode):
         how = choices.below(4)
         if how < 2:
             return version if how else stored
-        size = self._some_size(choices, len(version))
-        found = bytearray()
+        found = bytearray(self._some_size(choices, len(version)))
+        found[: len(stored)] = stored[: len(found)]
         written = choices.pick((0.1, 0.5, 0.9))
-        for start in range(0, size, PAGE):
-            end = min(start + PAGE, size)
-            old = stored[start:end]
-            new = version[start:end] + bytes(max(0, end - max(start, len(version))))
-            if choices.chance(written):
-                found += new
-            elif not zeros and end > len(stored):
-                found += self._without_end(choices, new, start)
-            else:
-                at = SECTOR * choices.below(PAGE // SECTOR) if tears else 0
-                old += bytes(end - start - len(old))
-                found += new[:at] + old[at:]
+        for start in range(0, len(found), PAGE):
+            end = min(start + PAGE, len(found))
+            if not choices.chance(written):
+                end = self._some_end(choices, start, end, tears=tears)
+            piece = version[start:end]
+            found[start : start + len(piece)] = piece
         return bytes(found)
 
-    def _without_end(self, choices: Choices, page: bytes, start: int) -> bytes:
-        """
-        Choose what is left of a page that has been added, if none of it can be zeros but what
-        was added to it when it had been on the device already.
-        """
-        seams = [it - start for it in self.seams if start < it < start + len(page)]
-        if not seams:
-            return page
-        seam = choices.pick(seams)
-        return page[:seam] + bytes(len(page) - seam)
+    def _some_end(self, choices: Choices, start: int, end: int, *, tears: bool) -> int:
+        """Choose how far a page was written: not at all, or as far as it had content then."""
+        seams = [it for it in self.seams if start < it < end]
+        if tears and choices.chance(0.5):
+            return start + SECTOR * choices.below(PAGE // SECTOR)
+        if seams and choices.chance(0.5):
+            return choices.pick(seams)
+        return start
 
     def _some_size(self, choices: Choices, size: int) -> int:
         before = len(self.stored)
@@ -191,7 +178,7 @@ class File(Inode):
             return min(size, (before // PAGE + choices.below(size // PAGE + 1) + 1) * PAGE)
         return before + choices.below(size - before + 1)
 
-    def may_remain(self, found: bytes, profile: Profile) -> bool:
+    def may_remain(self, found: bytes) -> bool:
         """Return whether a power cut may leave this; without torn pages."""
         versions = [self.stored, *self.older]
         if self.dirty:
@@ -200,17 +187,16 @@ class File(Inode):
         if not min(sizes) <= len(found) <= max(sizes):
             return False
         return all(
-            self._page_may_remain(found[start : start + PAGE], start, versions, profile.zeros)
+            self._page_may_remain(found[start : start + PAGE], start, versions)
             for start in range(0, len(found), PAGE)
         )
 
-    def _page_may_remain(self, page: bytes, start: int, versions: list[bytes], zeros: bool) -> bool:
+    def _page_may_remain(self, page: bytes, start: int, versions: list[bytes]) -> bool:
         size = len(page)
-        ends = [size, *(it - start for it in self.seams if start < it < start + size)]
+        seams = [it - start for it in self.seams if start < it < start + size]
         for version in versions:
-            old = version[start : start + size]
-            if page == old or (zeros and page == old + bytes(size - len(old))):
-                return True
-            if any(page == old[:end] + bytes(size - end) for end in ends):
-                return True
-        return zeros and not page.strip(b"\0")
+            for end in (size, *seams):
+                old = version[start : start + end]
+                if page == old + bytes(size - len(old)):
+                    return True
+        return not page.strip(b"\0")

@@ -18,7 +18,6 @@ class Profile:
     :ivar ordered: whether changes of names become durable in their order, as in a journal.
     :ivar syncs_names: whether fsync of a file makes its names durable, and a rename is durable
         as a whole; otherwise both names may be left, but never neither.
-    :ivar zeros: whether a file that was not synced may have zeros in place of its content.
     :ivar tears: whether part of a page may have been written.
     :ivar noreplace: whether it has ``RENAME_NOREPLACE``.
     :ivar attributes: whether it has extended attributes.
@@ -32,7 +31,6 @@ class Profile:
     name: str
     ordered: bool = True
     syncs_names: bool = True
-    zeros: bool = False
     tears: bool = False
     noreplace: bool = True
     attributes: bool = True
@@ -47,13 +45,12 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("ext4"),
-        Profile("xfs", zeros=True),
-        Profile("btrfs", ordered=False, zeros=True, reuses_numbers=False, counts_folders=False),
+        Profile("xfs"),
+        Profile("btrfs", ordered=False, reuses_numbers=False, counts_folders=False),
         Profile(
             "weakest",
             ordered=False,
             syncs_names=False,
-            zeros=True,
             tears=True,
             noreplace=False,
             attributes=False,

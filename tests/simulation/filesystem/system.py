@@ -123,11 +123,8 @@ class FileSystem(Tree):
             new = Link(inode.number, inode.target, 0, 0.0)
         else:
             assert type(inode) is File
-            profile = self.profile
             new = File(inode.number, 0, 0, 0, 0.0)
-            new.data = new.stored = inode.remains(
-                self._choices, zeros=profile.zeros, tears=profile.tears
-            )
+            new.data = new.stored = inode.remains(self._choices, tears=self.profile.tears)
             self.used += (len(new.data) + PAGE - 1) // PAGE
         self._restore(inode, new)
         return new
@@ -265,7 +262,7 @@ class FileSystem(Tree):
         for path, inode in expected.items():
             content = found[path]
             if type(inode) is File:
-                if content is None or not inode.may_remain(content, self.profile):
+                if content is None or not inode.may_remain(content):
                     return False
             elif content is not None:
                 return False
