@@ -15,7 +15,7 @@ from tests.simulation.client_system import SimulatedClientSystem
 from tests.simulation.filesystem import PROFILES, FileSystem
 from tests.simulation.network.tcp import TCPStream
 from tests.simulation.process import Machine, Process
-from tests.simulation.scheduler import Scheduler
+from tests.simulation.scheduler import Killed, Scheduler
 from twisted_upload.client.resume_state import ResumeState
 from twisted_upload.client.sending import Upload
 from twisted_upload.client.upload import start_upload
@@ -172,6 +172,8 @@ class RunningUpload:
 
         def fail(failure: Failure) -> None:
             error = failure.value
+            if isinstance(error, Killed):
+                return
             self.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
 
         def stop(_: object) -> None:

@@ -135,7 +135,9 @@ class ClientSender(Sender):
         history = self.scene.history
         history.lost(attempt)
         history.end(attempt)
-        return self.begin(again=attempt)
+        again = self.begin(again=attempt)
+        again.began = attempt.began  # if something is remembered, it goes on with the former one
+        return again
 
     @property
     def _url(self) -> str:
