@@ -197,6 +197,30 @@ def test_published_but_not_synced(tmp_path: Path) -> None:
     again.close()
 
 
+def test_both_names_after_a_crash(tmp_path: Path) -> None:
+    """
+    If a crash leaves both names of a file that was being published, as btrfs may, it is found
+    to be stored, and is not published again.
+    """
+    rig = rig_in(tmp_path, by_rename=True)
+    sender = Sender()
+    sender.create(rig)
+    assert isinstance(rig.files, MortalFiles)
+    rig.files.kill_after("rename")
+    with contextlib.suppress(Killed):
+        sender.send(rig, len(CONTENT))
+    rig.files.bury()
+    (record,) = tmp_path.glob(".incoming/partial/*.record")
+    (name,) = rig.stored
+    record.with_suffix(".data").hardlink_to(tmp_path / name)
+    again = ManualRig(tmp_path)
+    assert sender.identity is not None
+    assert again.find(sender.identity).receipt.name == name
+    assert again.stored == {name: CONTENT}
+    assert not record.with_suffix(".data").exists()
+    again.close()
+
+
 def test_unknown_uploads_are_removed(tmp_path: Path) -> None:
     """Of an upload whose creation was cut off, nothing is left after a while."""
     for _, rig in killed_rigs(tmp_path, by_rename=True):

@@ -187,9 +187,7 @@ def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
         _found_published(at, key, log)
         return None
     with _closed_on_error(files, data):
-        # Published by rename, it would have gone: another link is a backup.
-        by_link = state.phase == PUBLISHING and not at.folder.by_rename
-        if by_link and files.links(data) > 1:
+        if state.phase == PUBLISHING and _is_published(at.folder, data, log):
             _found_published(at, key, log)
             files.unlink(at.descriptor, key + DATA)
         else:
@@ -202,6 +200,14 @@ def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
             return data
     files.close(data)
     return None
+
+
+def _is_published(folder: Folder, data: int, log: PartialRecord) -> bool:
+    """Return whether data that is there has its final name, too."""
+    if not folder.by_rename:
+        return folder.files.links(data) > 1
+    # It would have gone, but a crash may leave both names; any other link is a backup.
+    return _is_its_name(folder, _published_name(folder, log), log)
 
 
 def _lost(at: PartialFolder, key: str, what: str) -> DataLost:
