@@ -19,7 +19,7 @@ from twisted_upload.disk.files import Files
 
 PACKAGE = Path(twisted_upload.__file__).parent
 
-ROOMS = ("core", "disk", "frontends", "hooks", "observability", "stores")
+ROOMS = ("client", "core", "disk", "frontends", "hooks", "observability", "stores")
 """The rooms that run in a simulated kernel."""
 
 NOT_SIMULATED = (
@@ -32,6 +32,7 @@ NOT_SIMULATED = (
 """Modules in them that are below what is replaced, or that no simulated daemon uses."""
 
 SEAMS = {
+    *("client.files", "client.sockets", "client.system"),
     *("disk.file_calls", "disk.files", "disk.aio"),  # the system calls themselves
     "disk.timed_files",  # the real ones, measured
     "disk.threads",  # the real threads
@@ -39,7 +40,7 @@ SEAMS = {
 }
 
 OS = {"PathLike", "fspath", "path", "stat_result", "strerror"}
-PATHS = {"basename", "commonpath", "dirname", "join", "samestat"}
+PATHS = {"basename", "commonpath", "dirname", "isabs", "join", "samestat", "splitext"}
 """What of `os` and `os.path`, besides constants, asks no kernel."""
 
 FORBIDDEN = {
@@ -49,6 +50,26 @@ FORBIDDEN = {
 """Modules of the standard library that ask the kernel."""
 
 EXCEPTIONS = {
+    ("client.connecting", "socket.socket"): "a type",
+    ("client.streams", "socket.socket"): "a type",
+    ("client.tls_stream", "socket.socket"): "a type",
+    ("client.content", "io.BytesIO"): "memory",
+    ("client.content", "io.RawIOBase"): "a file object on top of the calls",
+    ("client.content", "io.TextIOBase"): "a type",
+    ("client.content", "os"): "constants that only some systems have",
+    ("client.driver", "os.name"): "a constant",
+    ("client.resume_state", "os"): "constants that only some systems have",
+    ("client.resume_state", "os.environ"): "where the state is, unless that is told",
+    ("client.resume_state", "os.path.expanduser"): "the same",
+    ("client.sized", "io.RawIOBase"): "a type",
+    ("client.source", "io.BytesIO"): "memory",
+    ("client.tar_stream", "os"): "constants that only some systems have",
+    ("client.watch.after", "os.path.abspath"): "the working folder",
+    ("client.watch.events", "os.fsdecode"): "only computes",
+    ("client.watch.record", "io.BufferedReader"): "a buffer on top of the calls",
+    ("client.watch.record", "os"): "constants that only some systems have",
+    ("client.watch.resumption", "os.path.abspath"): "the working folder",
+    ("client.watch.status", "os.path.abspath"): "the working folder",
     ("core.outcome", "time.time"): "for front ends that are told nothing else; a daemon is",
     ("disk.folders", "os.path.abspath"): "the working folder; in a daemon, paths are absolute",
     ("disk.secret_files", "os.path.realpath"): "only commands change such a file, never a daemon",
