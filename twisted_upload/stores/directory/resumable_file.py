@@ -41,7 +41,8 @@ before any client is told that it is stored.  So nothing is stored twice, and no
 that was told is lost.
 
 If the file system cannot rename without replacing, publishing is link, then unlink.  A
-crash between the two leaves data with two names: it was published.
+crash between the two leaves data with two names: it was published.  On btrfs, a power cut
+may leave both names after a rename too, because only the drop folder is synced.
 
 A process that uses an upload holds a lock (flock) on its record.
 `twisted_upload.stores.directory.resumable_open` creates and opens uploads.
