@@ -116,6 +116,11 @@ class SimulatedCalls(ProcessCalls):
             with contextlib.suppress(OSError):
                 self._descriptors.close(descriptor)
 
+    def give_up(self, descriptor: int) -> None:
+        """See `FileCalls.give_up`."""
+        with contextlib.suppress(OSError):
+            self.close(descriptor)
+
     def duplicate(self, descriptor: int) -> int:
         """See `FileCalls.duplicate`."""
         self._enter("duplicate", descriptor)
