@@ -19,7 +19,7 @@ from tests.simulation.world import World
 __all__ = ["Outcome", "Runner"]
 
 
-COLLECT_EVERY = 20
+COLLECT_EVERY = 50
 """Runs after which garbage is collected."""
 
 
@@ -55,6 +55,8 @@ class Runner:
     def __init__(self) -> None:
         self._configurations = Configurations()
         self._runs = 0
+        gc.collect()
+        gc.freeze()  # the code itself is no garbage
 
     def run(self, plan: Plan, *, recording: bool = False) -> Outcome:
         """

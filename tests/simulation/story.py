@@ -22,7 +22,10 @@ PATIENCE = 900.0
 """Seconds, after the last fault, in which all senders must have come to their end."""
 
 LINGER = 240.0
-"""Seconds until nothing is left of the last connection."""
+"""Seconds until nothing is left of the last connection, nor of programs and objects."""
+
+STEP = 15.0
+"""Seconds between two looks whether that is so already."""
 
 
 def tell(world: World) -> None:
@@ -52,12 +55,24 @@ def tell(world: World) -> None:
     world.fates.check_ended()
     world.fates.check_served(within=SERVED_WITHIN)
     world.fates.check_reasons()
-    scheduler.run(until=scheduler.now + LINGER)
+    _linger(world)
     world.check(deep=True)
     world.queues.check_finally(clock_is_wrong=abs(world.machine.clock_offset) > 900)
     _all_is_quiet(world, quiet)
     _end(world)
     _complain(world)
+
+
+def _linger(world: World) -> None:
+    """Wait until nothing is left of the last connection, or until nothing may be left."""
+    scheduler, plan = world.scheduler, world.plan
+    end = scheduler.now + LINGER
+    queues = any(it in plan.options for it in ("on-upload", "store", "forward"))
+    while scheduler.now < end:
+        scheduler.run(until=min(end, scheduler.now + STEP))
+        services = [it.service for it in world.living if it.service is not None]
+        if not queues and not any(it.slots.taken for one in services for it in one.frontends):
+            break
 
 
 def _do(world: World, event: dict[str, Any]) -> None:

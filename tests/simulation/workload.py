@@ -90,16 +90,16 @@ class Plan:
         """Return the plan of a seed."""
         choices = Choices(seed).fork("plan")
         plan = cls(seed)
-        plan.senders = int(4 * 40 ** (choices.random() ** 3))
+        plan.senders = int(3 * 30 ** (choices.random() ** 3))
         plan.arrival = choices.pick(("burst", "steady", "steady", "storm"))
         plan.seconds = choices.pick((0.5, 3.0, 10.0, 60.0))
         plan.http = choices.chance(0.7)
         plan.daemons = choices.weighted({1: 0.7, 2: 0.2, 3: 0.1})
         plan.addresses = choices.pick((1, 3, 10, 50))
         plan.file_system = choices.weighted({"ext4": 4, "xfs": 3, "btrfs": 2, "weakest": 2})
-        lean = choices.chance(0.4)
+        lean = choices.chance(0.6)
         plan.weights = _weights(choices, http=plan.http, lean=lean)
-        plan.senders *= 2 if lean else 1
+        plan.senders *= 4 if lean else 1
         plan.sizes = _sizes(choices)
         plan.network = _network(choices)
         plan.options = _options(choices, http=plan.http)
@@ -244,7 +244,7 @@ def _options(choices: Choices, *, http: bool) -> dict[str, str | int]:
     some("max-per-address", 0.3, 0, 3, 20)
     some("disk-threads", 0.3, 1, 2, 4)
     some("journal", 0.4, "/var/journal")
-    some("metrics", 0.3, "9464")
+    some("metrics", 0.08, "9464")
     some("drain", 0.3, 0, 2)
     if http:
         some("names", 0.3, "time-original")
