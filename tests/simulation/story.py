@@ -9,6 +9,7 @@ from typing import Any
 from tests.simulation.filesystem.content import PAGE
 from tests.simulation.history import Violation
 from tests.simulation.oracles.bounds import Quiet
+from tests.simulation.visitors import visit
 from tests.simulation.workload import SETTLE, leaves_files, populate
 from tests.simulation.world import INBOX, World
 from twisted_upload.daemon.service import MAX_STOP_TIME
@@ -94,6 +95,8 @@ def _do(world: World, event: dict[str, Any]) -> None:
             world.machine.clock_offset += float(event["by"])
         case "reload":
             world.reload(place, event["options"])
+        case "collect" | "sweep" | "clean" as what:
+            visit(world, INBOX, what)
 
 
 def _begin_fault(world: World, fault: dict[str, Any]) -> None:

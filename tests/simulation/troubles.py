@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.simulation.choices import Choices
 
-__all__ = ["cuts", "sync_errors"]
+__all__ = ["cuts", "stalls", "sync_errors", "visits"]
 
 _CALLS = ("send", "send", "fsync", "fsync_all", "datasync", "rename", "write", "close", "unlink")
 
@@ -59,3 +59,32 @@ def sync_errors(choices: Choices, seconds: float) -> list[dict[str, Any]]:
             }
         )
     return faults
+
+
+def stalls(choices: Choices, seconds: float) -> list[dict[str, Any]]:
+    """
+    Return faults: a disk stands still for longer than anybody waits for it.
+
+    :param seconds: in which senders arrive.
+    """
+    if not choices.chance(0.04):
+        return []
+    at = choices.between(0, seconds)
+    call = choices.pick(("fsync", "fsync", "rename", "write", "create"))
+    until = at + choices.between(500.0, 900.0)
+    return [{"at": round(at, 4), "until": round(until, 4), "do": "stall", "call": call}]
+
+
+def visits(choices: Choices, seconds: float) -> list[dict[str, Any]]:
+    """
+    Return events: others use the drop folder, too (`tests.simulation.visitors`).
+
+    :param seconds: in which senders arrive.
+    """
+    if not choices.chance(0.15):
+        return []
+    kinds = {"collect": 2.0, "sweep": 1.0, "clean": 0.5}
+    return [
+        {"at": round(choices.between(0, 1.5 * seconds), 4), "do": choices.weighted(kinds)}
+        for _ in range(1 + choices.below(5))
+    ]

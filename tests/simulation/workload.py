@@ -19,7 +19,7 @@ from tests.simulation.choices import Choices
 from tests.simulation.queue_plans import KILL_CALLS, add_queues, object_faults
 from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Facts, Scene, Sizes
-from tests.simulation.troubles import cuts, sync_errors
+from tests.simulation.troubles import cuts, stalls, sync_errors, visits
 
 __all__ = ["CALM_KINDS", "SETTLE", "Plan", "expected_lines", "facts_of", "leaves_files", "populate"]
 
@@ -108,11 +108,15 @@ class Plan:
         plan.events += cuts(choices.fork("cuts"), plan.seconds, plan.daemons)
         plan.events.sort(key=itemgetter("at"))
         plan.faults = _faults(choices, plan)
+        plan.faults += stalls(choices.fork("stalls"), plan.seconds)
         plan.faults += sync_errors(choices.fork("sync errors"), plan.seconds)
         plan.faults.sort(key=itemgetter("at"))
         queues = choices.fork("queues")
         if queues.chance(0.3):
             plan.use_queues(queues)
+        else:
+            plan.events += visits(choices.fork("visits"), plan.seconds)
+            plan.events.sort(key=itemgetter("at"))
         return plan
 
     def use_queues(self, choices: Choices) -> None:
@@ -362,7 +366,8 @@ def facts_of(plan: Plan) -> Facts:
 
 def expected_lines(plan: Plan) -> tuple[str, ...]:
     """Return what critical lines of the log may contain, because the plan gives a reason."""
-    return ("UNHEALTHY",) if any(it["do"] in _DISK_TROUBLE for it in plan.faults) else ()
+    troubles = {it["do"] for it in (*plan.events, *plan.faults)}
+    return ("UNHEALTHY",) if troubles.intersection((*_DISK_TROUBLE, "clean")) else ()
 
 
 def leaves_files(plan: Plan) -> bool:
@@ -378,6 +383,8 @@ def _allowed(plan: Plan) -> set[str]:
         allowed.add("shutting-down")
     if happened.intersection(_DISK_TROUBLE) or "max-partials-size" in plan.options:
         allowed.update(("store-error", "no-space", "busy"))
+    if "clean" in happened:
+        allowed.add("store-error")
     if plan.options.get("reserve") == "50%":
         allowed.add("no-space")
     crowded = plan.senders > 15 or "reload" in happened or any(it in plan.weights for it in HOSTILE)

@@ -31,7 +31,22 @@ class StoredFiles:
         self._directory = directory
         self._planted: set[str] = set()
         self._cut_at = -1.0
+        self._taken: dict[str, Key] = {}
         self.visible: dict[str, Key] = {}
+
+    def take(self, names: Iterable[str]) -> list[str]:
+        """
+        Note that files are about to be taken away: they count as visible from now on, and
+        no other may have their names.
+
+        :return: those that are known to be whole.
+        """
+        taken = []
+        for name in names:
+            if name not in self._planted:
+                self._taken[name] = self._identify(name)
+                taken.append(name)
+        return taken
 
     def plant(self, names: Iterable[str]) -> None:
         """Ignore files of others."""
@@ -54,10 +69,17 @@ class StoredFiles:
                 continue
             key = known.get(name)
             self.visible[name] = self._identify(name) if key is None else key
+        self._check_taken()
         if not cut:
             self._check_nothing_vanishes(before)
         self._check_promised()
         self._check_once()
+
+    def _check_taken(self) -> None:
+        """No name is given out again, even if its file has been taken away."""
+        for name, key in self._taken.items():
+            if self.visible.setdefault(name, key) != key:
+                raise self._history.wrong(f"{name} is {self.visible[name]}, and was {key} before")
 
     def _check_nothing_vanishes(self, before: dict[str, Key]) -> None:
         """What was visible stays."""
