@@ -69,7 +69,7 @@ def stalls(choices: Choices, seconds: float) -> list[dict[str, Any]]:
     """
     if not choices.chance(0.04):
         return []
-    at = choices.between(0, seconds)
+    at = choices.between(0, choices.pick((0.1, seconds)))  # at first, most are there at once
     call = choices.pick(("fsync", "fsync", "rename", "write", "create"))
     until = at + choices.between(500.0, 900.0)
     return [{"at": round(at, 4), "until": round(until, 4), "do": "stall", "call": call}]
@@ -83,8 +83,25 @@ def visits(choices: Choices, seconds: float) -> list[dict[str, Any]]:
     """
     if not choices.chance(0.15):
         return []
-    kinds = {"collect": 2.0, "sweep": 1.0, "clean": 0.5}
+    kind = choices.weighted({"collect": 2.0, "sweep": 1.0, "clean": 0.5})
+    end = choices.pick((0.2, seconds, 1.5 * seconds))
+    events: list[dict[str, Any]] = [
+        {"at": round(choices.between(0, end), 4), "do": kind} for _ in range(1 + choices.below(12))
+    ]
+    return [*events, *_again(choices, seconds)] if kind == "collect" else events
+
+
+def _again(choices: Choices, seconds: float) -> list[dict[str, Any]]:
+    """
+    Return events after which the time of the first wave of a storm comes again, for a daemon
+    that has been started meanwhile, when the files have been taken away.
+    """
+    wave = seconds / 3
+    if not choices.chance(0.5) or wave < 0.5:
+        return []
+    at = wave - 0.1
     return [
-        {"at": round(choices.between(0, 1.5 * seconds), 4), "do": choices.weighted(kinds)}
-        for _ in range(1 + choices.below(5))
+        {"at": round(at, 4), "do": "collect"},
+        {"at": round(at + 0.02, 4), "do": choices.pick(("kill", "cut", "term")), "daemon": 0},
+        {"at": round(at + 0.03, 4), "do": "clock", "by": -round(wave, 4)},
     ]
