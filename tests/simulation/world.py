@@ -16,6 +16,7 @@ from tests.simulation.daemon import Bound, Configurations, Daemon
 from tests.simulation.filesystem import PROFILES, FileSystem
 from tests.simulation.history import History
 from tests.simulation.network import Network, NetworkProfile
+from tests.simulation.oracles.bounds import Quiet
 from tests.simulation.oracles.files import PlantedFiles
 from tests.simulation.oracles.log import LogWatch
 from tests.simulation.oracles.outcomes import Outcomes
@@ -83,6 +84,7 @@ class World:
         self.offsets = ToldOffsets(self.history, self.disk, INBOX, self.files)
         self.planted = PlantedFiles(self.history, self.disk)
         self.outcomes = Outcomes(self.history)
+        self.quiet = Quiet(self.history)
         self.reports = Reports(self.history, self.outcomes)
         self.fates = Fates(self.scene)
         self.log = LogWatch(self.history)
@@ -176,6 +178,7 @@ class World:
         observe = self.outcomes.observer(daemon.process.name)
         for frontend in daemon.service.frontends:
             frontend.observers = (*frontend.observers, observe)
+        self.quiet.note(daemon.process)
         self.reports.started(daemon.process.name, daemon.service)
 
     def _died(self, place: int, process: Process) -> None:
