@@ -9,7 +9,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from tests.simulation.batches import quiet, run_many
+from tests.simulation.batches import digests, quiet, run_many
 from tests.simulation.run import Outcome, Runner
 from tests.simulation.shrink import shrink
 from tests.simulation.workload import Plan
@@ -25,6 +25,11 @@ def _show(outcome: Outcome, *, lines: int) -> int:
     return 1 if outcome.violation else 0
 
 
+def _range(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
 def main() -> int:
     """Do what the arguments say; return the exit status: 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=main.__doc__)
@@ -36,7 +41,13 @@ def main() -> int:
     parser.add_argument("--plan", type=Path, help="run a plan from a file")
     parser.add_argument("--trace", type=int, default=0, help="print so many lines of its trace")
     parser.add_argument("--shrink", action="store_true", help="make its plan smaller first")
+    parser.add_argument("--digests", help="print the digests of the traces of FIRST-LAST")
     given = parser.parse_args()
+    if given.digests:
+        quiet()
+        for line in digests(_range(given.digests)):
+            print(line, flush=True)
+        return 0
     if given.seed is not None or given.plan is not None:
         quiet()
         if given.plan is None:
@@ -48,8 +59,7 @@ def main() -> int:
             return _show(shrink(runner, plan), lines=given.trace)
         return _show(runner.run(plan, recording=True), lines=given.trace)
     if given.seeds:
-        first, _, last = given.seeds.partition("-")
-        seeds = range(int(first), int(last or first) + 1)
+        seeds = _range(given.seeds)
         seconds = float("inf")
     else:
         start = secrets.randbelow(1 << 40)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -18,7 +18,7 @@ from tests.simulation.run import Outcome, Runner
 from tests.simulation.scheduler import Killed
 from tests.simulation.workload import Plan
 
-__all__ = ["Batch", "quiet", "run_many", "run_seeds"]
+__all__ = ["Batch", "digests", "quiet", "run_many", "run_seeds"]
 
 AT_A_TIME = 20
 """Seeds that a process runs in one go."""
@@ -79,6 +79,13 @@ def run_seeds(seeds: Sequence[int]) -> Batch:
             batch.broken[seed] = outcome
     batch.cpu = time.process_time() - began
     return batch
+
+
+def digests(seeds: Iterable[int]) -> Iterator[str]:
+    """Run seeds, and return a line for each: it, and the digest of its trace."""
+    runner = Runner()
+    for seed in seeds:
+        yield f"{seed} {runner.run(Plan.from_seed(seed), recording=True).digest}"
 
 
 def run_many(seeds: Iterator[int], *, seconds: float, jobs: int) -> Batch:

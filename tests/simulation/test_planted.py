@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.simulation.planted import connections, partials, queues, write_path
+from tests.simulation.planted import connections, found, partials, queues, write_path
 from tests.simulation.planted.bug import Bug, NotThere, plant, source_of
 from tests.simulation.planted.catalogue import CATALOGUE
 from tests.simulation.planted.hunt import Clean, Hunt, hunt, table
@@ -20,7 +20,7 @@ _MANY = 30
 
 def test_enough() -> None:
     """There are many bugs, and no two have the same name."""
-    written = [*write_path.BUGS, *partials.BUGS, *connections.BUGS, *queues.BUGS]
+    written = [*write_path.BUGS, *partials.BUGS, *connections.BUGS, *queues.BUGS, *found.BUGS]
     assert len(CATALOGUE) == len(written) >= _MANY
 
 

@@ -1,0 +1,115 @@
+"""
+Bugs that were real, and that the simulation has found: each is what its fix has replaced.
+
+For each there is a plan in `tests/simulation/regressions`, in which it breaks a promise.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.planted.bug import Bug
+
+__all__ = ["BUGS"]
+
+BUGS = (
+    Bug(
+        "found-state-that-may-be-there",
+        "stores.directory.partial_record",
+        "        self.unsure = True\n",
+        "",
+        "a record whose write failed, but had an effect, counts more bytes than there are",
+        "the bytes before an offset that was told are on the disk, and it never goes back",
+    ),
+    Bug(
+        "found-close-hides-the-reason",
+        "disk.file_calls",
+        "        with contextlib.suppress(OSError):\n            self.close(descriptor)\n",
+        "        self.close(descriptor)\n",
+        "a start that fails ends with a traceback, if a folder cannot be closed either",
+        "the operator gets one line that says what to change",
+    ),
+    Bug(
+        "found-slot-kept",
+        "frontends.http.transaction",
+        "        if not self.over:\n"
+        "            self._end()\n"
+        "            self._http.ended(self)\n"
+        "        self._http.abort()\n",
+        "        self._http.abort()\n",
+        "a request whose place another one takes never ends if its body was complete",
+        "when nobody sends anything, nothing is taken",
+    ),
+    Bug(
+        "found-offset-of-what-is-not-stored",
+        "frontends.http.tus.responses",
+        "    return () if is_to_be_stored(partial) else ",
+        "    return ",
+        "an error tells the offset at the end of an upload that could not be stored",
+        "an offset at the end means that the file is stored",
+    ),
+    Bug(
+        "found-marker-with-two-names",
+        "hooks.spool_scan",
+        "                if not self._remove_other_names(identity):\n                    raise\n",
+        "                raise\n",
+        "a marker that has two names after a power cut is never run",
+        "a program is started for each stored file",
+    ),
+    Bug(
+        "found-both-names",
+        "stores.directory.resumable_open",
+        "    return _is_its_name(folder, _published_name(folder, log), log)\n",
+        "    return False\n",
+        "an upload that has both names after a power cut is published again",
+        "each upload is stored once",
+    ),
+    Bug(
+        "found-program-for-no-object",
+        "hooks.spool",
+        "            if marker.url and self._durable:\n"
+        "                self.files.fsync(self.waiting)\n",
+        "",
+        "a marker of an object that was removed comes back after a power cut",
+        "a program is started for each stored file, and for no other",
+    ),
+    Bug(
+        "found-stored-later",
+        "stores.s3.resumable",
+        "                    if begun:\n",
+        "                    if begun is None:\n",
+        "an upload whose object is stored after its client was told to ask again is unreported",
+        "each upload ends once, and everybody is told the same",
+    ),
+    Bug(
+        "found-reset-too-late",
+        "client.connecting",
+        "            if self._reset:  # from the beginning",
+        "            if self._reset is None:  # from the beginning",
+        "a client that dies before it has sent anything leaves an orderly end: an empty file",
+        "what is not whole is not stored",
+    ),
+    Bug(
+        "found-watch-forgets-what-it-knew",
+        "client.files",
+        "    files.sync_folder(above)\n",
+        "",
+        "the folders of a watcher's state are not synced in theirs",
+        "a watched file is stored once",
+    ),
+    Bug(
+        "found-watch-asks-for-ever",
+        "client.http.tus",
+        "        self._job.saved.lost()\n",
+        "        self._job.saved.forget()\n",
+        "a watcher asks for ever for an upload that the server does not know any more",
+        "a watched file is stored",
+    ),
+    Bug(
+        "found-journal-twice",
+        "observability.journal_files",
+        "                with contextlib.suppress(OSError):\n"
+        "                    files.close(descriptor)\n",
+        "                files.close(descriptor)\n",
+        "lines are written again if the file of the journal cannot be closed",
+        "each upload ends once, and everybody is told the same",
+    ),
+)
