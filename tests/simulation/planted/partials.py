@@ -207,8 +207,8 @@ BUGS = (
     Bug(
         "stored-upload-reported-twice",
         "frontends.http.tus.request",
-        "        outcomes, self._outcomes = self._outcomes, []\n",
-        "        outcomes = [*self._outcomes]\n",
+        "            for ended in outcomes:\n",
+        "            for ended in outcomes + outcomes[:1]:\n",
         "an outcome of a resumable upload is told to the log, the journal and the metrics twice",
         "each upload has one outcome, and everybody is told the same",
     ),

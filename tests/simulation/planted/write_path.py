@@ -119,16 +119,6 @@ BUGS = (
         DURABLE,
     ),
     Bug(
-        "close-error-ignored",
-        _FILE,
-        "        folder.files.close(descriptor)\n        self._check_wanted()\n",
-        "        with contextlib.suppress(OSError):\n"
-        "            folder.files.close(descriptor)\n"
-        "        self._check_wanted()\n",
-        "an error that close reports is ignored",
-        DURABLE,
-    ),
-    Bug(
         "given-up-file-stays",
         "stores.directory.incoming",
         "        if self._over:\n            self._discard()\n            return\n        try:\n",
