@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation.planted import connections, found, partials, queues, write_path
 from tests.simulation.planted.bug import Bug, NotThere, plant, source_of
-from tests.simulation.planted.catalogue import CATALOGUE
+from tests.simulation.planted.catalogue import CATALOGUE, SOON_FOUND
 from tests.simulation.planted.hunt import Clean, Hunt, hunt, table
 from tests.support import ROOT
 
@@ -22,6 +22,12 @@ def test_enough() -> None:
     """There are many bugs, and no two have the same name."""
     written = [*write_path.BUGS, *partials.BUGS, *connections.BUGS, *queues.BUGS, *found.BUGS]
     assert len(CATALOGUE) == len(written) >= _MANY
+
+
+def test_soon_found() -> None:
+    """Those that CI chooses from exist."""
+    assert {*SOON_FOUND} <= {*CATALOGUE}
+    assert len(SOON_FOUND) >= _MANY
 
 
 @pytest.mark.parametrize("bug", CATALOGUE.values(), ids=lambda bug: bug.name)
@@ -54,7 +60,7 @@ def test_planted() -> None:
     """The module with the bug is imported, and no other module changes."""
     code = (
         "from tests.simulation.planted.bug import plant\n"
-        "from tests.simulation.planted.catalogue import CATALOGUE\n"
+        "from tests.simulation.planted.catalogue import CATALOGUE, SOON_FOUND\n"
         "plant(CATALOGUE['uncommitted-bytes-kept'])\n"
         "import inspect\n"
         "from twisted_upload.stores.directory import resumable_open, resumable_file\n"

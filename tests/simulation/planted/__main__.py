@@ -13,13 +13,15 @@ from functools import partial
 from pathlib import Path
 
 from tests.simulation.planted.bug import Bug
-from tests.simulation.planted.catalogue import CATALOGUE
+from tests.simulation.planted.catalogue import CATALOGUE, SOON_FOUND
 from tests.simulation.planted.hunt import Clean, Hunt, hunt, table
 
 
-def _chosen(names: list[str], some: int, number: int) -> list[Bug]:
+def _chosen(names: list[str], some: int, quick: int, number: int) -> list[Bug]:
     if some:
         return random.Random(number).sample([*CATALOGUE.values()], some)
+    if quick:
+        return [CATALOGUE[name] for name in random.Random(number).sample(SOON_FOUND, quick)]
     return [CATALOGUE[name] for name in names] or [*CATALOGUE.values()]
 
 
@@ -42,6 +44,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU time for each")
     parser.add_argument("--jobs", type=int, default=1, help="bugs at a time")
     parser.add_argument("--some", type=int, default=0, help="choose so many bugs at random")
+    parser.add_argument("--quick", type=int, default=0, help="so many that are found soon")
     parser.add_argument("--random", type=int, help="decides which, and the first seed")
     parser.add_argument("--table", type=Path, help="write a table in Markdown to this file")
     parser.add_argument("--list", action="store_true", help="only print the bugs")
@@ -49,7 +52,7 @@ def main() -> int:
     if unknown := [name for name in given.names if name not in CATALOGUE]:
         parser.error(f"no such bug: {' '.join(unknown)}")
     number = secrets.randbelow(1 << 32) if given.random is None else given.random
-    bugs = _chosen(given.names, given.some, number)
+    bugs = _chosen(given.names, given.some, given.quick, number)
     if given.list:
         for bug in bugs:
             print(f"{bug.name} ({bug.module}): {bug.breaks}")
