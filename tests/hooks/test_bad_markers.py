@@ -220,6 +220,7 @@ WRONG: dict[str, list[Any]] = {
     "inode": [None, "5", 5.0, True, -1, 2**64],
     "modified": [None, "5", 5.0, True, -1, 2**64],
     "marker": [None, "5", 5.0, True, -1, 2**64],
+    "partial": [None, 5, "", "0" * 31, "0" * 33, "../" + "0" * 29, "A" * 32, "0" * 32 + "\n"],
     "original_name": [None, 5, "", "a/b", "..", ".a", "a\n", "a\0", "\u202e", "\udcff", "a" * 201],
     "content_type": [None, 5, "", "a", "a/b;c", "A/b", "a/b\n", "a/" + "b" * 128],
     "label": [None, 5, "", " a", "a\n", "\x1b[2J", "\u202e", "\udcff", "a" * 1025],

@@ -4,6 +4,7 @@ Partial uploads in front of an object store, for tests.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.stores import MILLISECONDS, leftovers
 from tests.support.waiting import reactor, until
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.disk.threads import DiskThreads
+from twisted_upload.hooks.folders import FORWARD, HOOKS
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
 from twisted_upload.observability.object_counts import ForwardCounts
 from twisted_upload.stores.directory.folder import INCOMING
@@ -158,6 +160,20 @@ class ManualObjectPartials(_Rig):
     def partials(self) -> list[str]:
         """The files of partial uploads."""
         return partial_files(self.folder)
+
+    def die(self) -> None:
+        """Release what the kernel releases when a process dies: locks and claims."""
+        for call in self.clock.getDelayedCalls():
+            call.cancel()
+        for name in FORWARD, HOOKS:
+            queue = self.local.queue(name)
+            if queue is not None:
+                os.close(queue._lock)
+                queue._lock = os.open("/dev/null", os.O_RDONLY)
+        folder = self.local.folder()
+        assert folder is not None
+        folder.files.unclaim(folder.incoming)
+        self.local.partials.uses.close()
 
     def close(self) -> None:
         """Finish pending work, and close."""

@@ -36,6 +36,7 @@ _LATEST = 2.0**40  # seconds since the epoch
 _LONGEST_PEER = 512
 _LONGEST_URL = 2048
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_PARTIAL = re.compile(r"[0-9a-f]{32}\Z")
 _LISTENER = re.compile(r"[a-z0-9-]{0,16384}\Z")
 
 
@@ -59,6 +60,7 @@ class Marker:
         numbers of files are stable too.
     :ivar metadata: what the sender said about the file.
     :ivar url: where its object is, ``s3://BUCKET/KEY``; empty if it is a file.
+    :ivar partial: the key of the resumable upload that the file was; empty if it was none.
     :ivar descriptor: descriptor of the marker while it is open: until its file is
         published.
     """
@@ -77,6 +79,7 @@ class Marker:
     inodes_last: bool = True
     metadata: Metadata = NO_METADATA
     url: str = ""
+    partial: str = ""
     descriptor: int | None = None
 
     def stored_as(self, name: str) -> None:
@@ -100,7 +103,7 @@ class Marker:
 
     def line(self) -> bytes:
         """Return the line to write to disk."""
-        where = {"url": self.url} if self.url else {}
+        more = {"url": self.url, "partial": self.partial, **self.metadata._asdict()}
         return json_line(
             name=self.name,
             size=self.size,
@@ -111,8 +114,7 @@ class Marker:
             inode=self.inode,
             modified=self.modified,
             marker=self.marker_inode,
-            **where,
-            **{key: value for key, value in self.metadata._asdict().items() if value},
+            **{key: value for key, value in more.items() if value},
         )
 
     def understand(self, text: bytes, marker_inode: int) -> bool:
@@ -147,6 +149,7 @@ class Marker:
             fields.optional_text("label", is_label),
             fields.optional_text("folder", is_folder),
         )
+        self.partial = fields.optional_text("partial", _PARTIAL.match)
         self.url = fields.optional_text("url", self._is_url)
         if self.url and self.sha256 is None:
             raise ValueError("it has no sha256")

@@ -332,10 +332,14 @@ class HookSpool:
         if self._durable:
             files.fsync(self.failed)
 
-    def sync_folder(self) -> None:
-        """Sync the drop folder, if markers are durable, too."""
+    def sync_folder(self, folder: int | None = None) -> None:
+        """
+        Sync a folder, if markers are durable, too.
+
+        :param folder: its descriptor; `None` for the drop folder.
+        """
         if self._durable:
-            self.files.fsync(self.final)
+            self.files.fsync(self.final if folder is None else folder)
 
     def count_set_aside(self) -> int:
         """Return how many markers are in ``failed/``."""

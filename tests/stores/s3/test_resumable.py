@@ -4,7 +4,6 @@ Partial uploads that become objects: who is told what, and when.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -322,7 +321,7 @@ def test_killed_before_the_put(tmp_path: Path) -> None:
     while one.disk.waiting:
         one.disk.work()
     assert (len(one.visible), one.stored()) == (1, {})
-    _die(one)
+    one.die()
     other = ManualObjectPartials(tmp_path, bucket=one.bucket)
     told = result_of(other.store.find(identity))
     other.pass_time(20)
@@ -332,7 +331,7 @@ def test_killed_before_the_put(tmp_path: Path) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("step", ["record", "remove_file", "remove"])
+@pytest.mark.parametrize("step", ["record", "remove_published", "remove"])
 def test_killed_after_the_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Whatever was done of the rest, the next daemon does all of it; there is one object."""
     program = Program()
@@ -349,14 +348,14 @@ def test_killed_after_the_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
         raise Killed
 
     with monkeypatch.context() as patch:
-        if step == "remove_file":
-            patch.setattr("twisted_upload.stores.s3.puts.remove_file", killed)
+        if step == "remove_published":
+            patch.setattr("twisted_upload.stores.s3.puts.remove_published", killed)
         else:
             patch.setattr(HookSpool, step, killed)
         with pytest.raises(Killed):
             one.putting.work()
     assert len(one.stored()) == 1
-    _die(one)
+    one.die()
     program = Program()
     other = ManualObjectPartials(tmp_path, bucket=one.bucket, program=program)
     told = result_of(other.store.find(identity))
@@ -387,18 +386,3 @@ def test_another_process_puts_it(tmp_path: Path) -> None:
     assert upload.receipt is not None
     one.close()
     other.close()
-
-
-def _die(rig: ManualObjectPartials) -> None:
-    """Release what the kernel releases when a process dies: locks and claims."""
-    for call in rig.clock.getDelayedCalls():
-        call.cancel()
-    for name in FORWARD, HOOKS:
-        queue = rig.local.queue(name)
-        if queue is not None:
-            os.close(queue._lock)
-            queue._lock = os.open("/dev/null", os.O_RDONLY)
-    folder = rig.local.folder()
-    assert folder is not None
-    folder.files.unclaim(folder.incoming)
-    rig.local.partials.uses.close()

@@ -98,6 +98,8 @@ class ResumableDirectoryStore(DirectoryStore):
         now, created, arrival = self.now(), part.log.origin.created, part.log.origin.terms.arrival
         moment = self._moments.next(now)
         marks = self.queues.marks(part.folder.queues, moment, arrival, created)
+        for _, marker in marks:
+            marker.partial = part.key
         original = self.original_in_name(arrival)
         part.prepare(moment, now, original=original, marks=marks, record=self._record)
 

@@ -19,6 +19,9 @@ remove the file, sync  both                gone          the program is started
 remove the marker      `.on-upload/`       gone          the same
 answer                 the same            gone          the same
 =====================  ==================  ============  ==============================
+
+The name that its data had before it was published is removed with the file, but first, and
+durably: see `twisted_upload.stores.directory.published`.
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import StoreFailed
 from twisted_upload.hooks.folders import HOOKS
 from twisted_upload.hooks.interfaces import IHookCounts, IHookThreads
-from twisted_upload.hooks.marked_file import remove_file
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.runner import HookRunner
 from twisted_upload.hooks.spool import HookSpool
+from twisted_upload.stores.directory.published import remove_published
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.s3.bucket import IBucket
 from twisted_upload.stores.s3.forward import ForwardCommand, runner_of
@@ -217,7 +220,7 @@ class Puts:
             program.is_object(url, marker.name, marker.size, marker.sha256)
             queue.record(program)
             self._recorded[marker.name] = queue, program
-        remove_file(spool, marker)
+        remove_published(spool, marker)
         spool.sync_folder()
 
     def _done(self, marker: Marker) -> None:
