@@ -58,6 +58,7 @@ def tell(world: World) -> None:
     world.fates.check_ended()
     world.fates.check_served(within=SERVED_WITHIN)
     world.fates.check_reasons()
+    _check_changes(world)
     _linger(world)
     world.check(deep=True)
     world.queues.check_finally(clock_is_wrong=abs(world.machine.clock_offset) > 900)
@@ -190,6 +191,15 @@ def _end(world: World) -> None:
     )
     _all_serve(world)
     world.check()
+
+
+def _check_changes(world: World) -> None:
+    """What was done to daemons in order has ended nothing."""
+    plan, events = world.plan, world.plan.events
+    kinds = [it["do"] for it in events]
+    in_order = not plan.faults and not plan.network.get("loss") and world.history.disturbed < 0
+    if in_order and len(events) == 1 and kinds[0] in ("reload", "term"):
+        world.fates.check_changes(events, float(world.options.get("drain", 10)))
 
 
 def _check_reports(world: World) -> None:

@@ -5,6 +5,9 @@ are served when nothing is in their way.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from tests.simulation.history import LOST, NOTHING, REFUSED, STORED, Attempt
 from tests.simulation.senders.scene import Scene
 
@@ -12,6 +15,9 @@ __all__ = ["Fates"]
 
 SLOWEST = 10_000.0
 """Bytes per second of the slowest networks that there are."""
+
+IN_FLIGHT = 4.0
+"""Seconds after the beginning of an attempt in which its first bytes must have arrived."""
 
 _OWN_FAULT = {
     "timeout": ("raw-slow", "raw-no-end", "http-slow-body", "raw-vanish"),
@@ -46,6 +52,29 @@ class Fates:
         if code == "too-large" and 0 < facts.max_size < attempt.size:
             return True
         return not attempt.honest and attempt.kind in _OWN_FAULT.get(code, ())
+
+    def check_changes(self, events: Iterable[Mapping[str, Any]], drain: float) -> None:
+        """
+        A reload ends no connection, and a stop lets uploads in flight finish.
+
+        To be called if nothing else has happened that could have ended them.
+
+        :param events: what has happened to daemons: all of it.
+        :param drain: seconds for which uploads may continue.
+        """
+        history = self._scene.history
+        for attempt in history.attempts.values():
+            if not (attempt.honest and attempt.sent and attempt.kind.startswith("raw")):
+                continue
+            ended = history.now() if attempt.ended is None else attempt.ended
+            for event in events:
+                since = ended - float(event["at"])
+                if attempt.began > float(event["at"]) - IN_FLIGHT or since < 0:
+                    continue
+                if event["do"] == "reload" and attempt.told == LOST and since < 1.0:
+                    raise history.wrong(f"ended by a reload: {attempt!r}")
+                if event["do"] == "term" and attempt.told == REFUSED and since < drain - 1.0:
+                    raise history.wrong(f"refused {since:.1f} s after a stop: {attempt!r}")
 
     def check_ended(self) -> None:
         """Each sender comes to its end: no connection stays open for ever."""
