@@ -163,6 +163,19 @@ class ICommitsTo(Interface):
         """
 
 
+class IMayBeVisible(Interface):
+    """
+    An optional ability of an incoming upload: to say what abandoning its commit has
+    prevented.  A sender whose file may be visible is not told that it is refused.
+    """
+
+    def may_be_visible() -> bool:
+        """
+        Return whether the upload may be visible, or may become visible, although its commit
+        has been abandoned or has failed.  Never waits for a disk.
+        """
+
+
 class IChecksReadiness(Interface):
     """
     An optional ability of a store, besides being an `IUploadStore`: to say in advance

@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 import pytest
+from zope.interface import implementer
 
 from tests.support.lifecycle import RecordingSender, stored_in
 from twisted_upload.core.lifecycle import Upload, new_upload
 from twisted_upload.errors import Busy, Empty, NoSpace, ShuttingDown, StoreFailed, UploadRefused
-from twisted_upload.interfaces import Arrival
+from twisted_upload.interfaces import Arrival, IMayBeVisible
 from twisted_upload.stores.memory import MemoryStore
 
 # -- waiting ------------------------------------------------------------------
@@ -275,3 +276,41 @@ def test_bytes_after_idle_end(upload: Upload, sender: RecordingSender, store: Me
     store.release()
     assert stored_in(store) == [b"content"]
     assert sender.reported == ["stored"]
+
+
+# -- refused too late ----------------------------------------------------------
+
+
+@implementer(IMayBeVisible)
+class _Visible:
+    """What a store knows of an upload whose commit was abandoned."""
+
+    def __init__(self, visible: bool | None) -> None:
+        self._visible = visible
+
+    def may_be_visible(self) -> bool:
+        if self._visible is None:
+            raise RuntimeError("a defect of the store")
+        return self._visible
+
+
+@pytest.mark.parametrize(
+    ("visible", "events"),
+    [(False, ["tell", "report"]), (True, ["hang up", "report"]), (None, ["hang up", "report"])],
+)
+def test_refused_too_late(
+    visible: bool | None,
+    events: list[str],
+    storing: Any,
+    sender: RecordingSender,
+    expected_errors: list[str],
+) -> None:
+    """
+    A sender is not told that its upload is refused if its file may be visible, or if the
+    store does not know that.
+    """
+    expected_errors.append("a defect of the store")
+    storing.incoming = _Visible(visible)
+    storing.refused(ShuttingDown())
+    assert sender.events == events
+    assert sender.reported == ["refused"]

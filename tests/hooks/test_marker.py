@@ -30,7 +30,7 @@ from twisted_upload.hooks.spool_scan import scan
 from twisted_upload.interfaces import Metadata
 from twisted_upload.stores.directory.commit_batch import commit_all, commit_one
 from twisted_upload.stores.directory.folder import Folder
-from twisted_upload.stores.directory.partial_file import StoredFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 
 MOMENT = MILLISECONDS, 0
 NAME = f"{MILLISECONDS}.bin"

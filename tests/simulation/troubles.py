@@ -63,7 +63,7 @@ def sync_errors(choices: Choices, seconds: float) -> list[dict[str, Any]]:
 
 def stalls(choices: Choices, seconds: float) -> list[dict[str, Any]]:
     """
-    Return faults: a disk stands still for longer than anybody waits for it.
+    Return faults: a disk does not respond for longer than anybody waits for it.
 
     :param seconds: in which senders arrive.
     """

@@ -30,6 +30,7 @@ def visit(world: World, directory: str, what: str) -> None:
         unfinished files, as a careless operator does.
     """
     process = Process(world.scheduler, what, Machine("other"))
+    world.visitors.append(process)
     files = world.disk.files(process)
     do = {"collect": _collect, "sweep": _sweep, "clean": _clean}[what]
 

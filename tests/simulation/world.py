@@ -50,6 +50,7 @@ class World:
     :param plan: what happens.
     :param configurations: makes configurations; shared by worlds.
     :ivar daemons: the living and the dead, by their place: each place has one at a time.
+    :ivar visitors: other processes that use the disk of the daemons.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class World:
         self.log = LogWatch(self.history)
         self.log.expected = (*CRITICAL, *expected_lines(plan))
         self.daemons: list[Daemon | None] = [None] * plan.daemons
+        self.visitors: list[Process] = []
         self.preemption = choices.weighted({0.0: 4, 0.01: 2, 0.05: 1, 0.3: 0.3})
         self._configurations = configurations
         self._generation = 0
@@ -275,6 +277,9 @@ class World:
         if self._supervisor is not None:
             self._supervisor.kill()
             self._supervisor = None
+        for process in self.visitors:
+            process.kill()
+        self.visitors.clear()
         self._stopping = stopping
         self.queues.power_cut()
         self.disk.cut()

@@ -15,7 +15,8 @@ from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, HookSpool
 from twisted_upload.interfaces import NO_METADATA, Arrival, Metadata
 from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import Folder, open_folder
-from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 
 PEER = "192.0.2.7:50123"
 

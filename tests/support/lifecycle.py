@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from zope.interface import alsoProvides
 
 from twisted_upload.errors import UploadRefused
-from twisted_upload.interfaces import Arrival, IIncomingUpload, Receipt
+from twisted_upload.interfaces import Arrival, IIncomingUpload, IMayBeVisible, Receipt
 from twisted_upload.stores.memory import MemoryStore
 
-__all__ = ["BriefStore", "RecordingSender", "stored_in"]
+__all__ = ["BriefStore", "RecordingSender", "UnsureStore", "stored_in"]
 
 
 class RecordingSender:
@@ -48,6 +49,9 @@ class RecordingSender:
     def tell_refused(self, refusal: UploadRefused) -> None:
         self.told.append(refusal)
         self.events.append("tell")
+
+    def tell_nothing(self) -> None:
+        self.events.append("hang up")
 
     def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
         self._report("stored")
@@ -102,4 +106,14 @@ class BriefStore(MemoryStore):
 
         incoming.commit_to = commit_to
         incoming.commit = None
+        return incoming  # type: ignore[no-any-return]
+
+
+class UnsureStore(MemoryStore):
+    """A memory store that never knows whether what was abandoned is visible."""
+
+    def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
+        incoming: Any = super().begin(arrival, failed)
+        incoming.may_be_visible = lambda: True
+        alsoProvides(incoming, IMayBeVisible)
         return incoming  # type: ignore[no-any-return]

@@ -13,7 +13,8 @@ from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.folder import Folder, open_folder
-from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 
 MOMENT = MILLISECONDS, 0
 

@@ -8,7 +8,8 @@ No sockets, files or clocks here.  A front end tells the machine what has happen
 Two rules for anyone who changes this file:
 
 1. An upload ends exactly once: stored, refused or aborted.
-2. Success is answered if, and only if, the store has reported it stored.
+2. Success is answered if, and only if, the store has reported it stored; and a refusal
+   only if the file is not visible.
 
 ==========  ==========================  ========================================
 state       meaning                     what may happen there
@@ -39,6 +40,7 @@ from twisted_upload.interfaces import (
     Arrival,
     IChecksReadiness,
     IIncomingUpload,
+    IMayBeVisible,
     IUploadStore,
     Receipt,
 )
@@ -60,6 +62,9 @@ class ISender(Protocol):
 
     def tell_refused(self, refusal: UploadRefused) -> None:
         """Answer why the upload is refused, then close the connection."""
+
+    def tell_nothing(self) -> None:
+        """Close the connection without an answer: the file may be visible, or may not."""
 
     def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
         """Report the outcome: stored.  ``answered``: the sender was still there to be told."""
@@ -196,6 +201,15 @@ def _give_up(upload: _Upload) -> None:
         _log.failure("the store broke its contract: commit() cannot be cancelled")
 
 
+def _may_be_visible(upload: _Upload) -> bool:
+    try:
+        incoming = upload.incoming
+        return IMayBeVisible.providedBy(incoming) and IMayBeVisible(incoming).may_be_visible()
+    except Exception:
+        _log.failure("the store broke its contract: may_be_visible() raised")
+        return True
+
+
 def _abort(upload: _Upload) -> None:
     try:
         if upload.incoming is not None:
@@ -319,8 +333,15 @@ def answer(upload: _Upload, receipt: Receipt) -> None:
 
 @_storing.upon(Upload.refused).to(_over)
 def tell_failure(upload: _Upload, refusal: UploadRefused) -> None:
+    """Answer the refusal, unless it comes too late to keep the file from becoming visible."""
     _give_up(upload)
-    _refuse(upload, refusal)
+    if not _may_be_visible(upload):
+        _refuse(upload, refusal)
+        return
+    try:
+        upload.sender.tell_nothing()
+    finally:
+        upload.sender.report_refused(refusal)
 
 
 # A sender that disconnects before the answer forfeits the answer, not the file.

@@ -140,6 +140,11 @@ class UploadSender:
         """See `ISender.tell_refused`."""
         raise NotImplementedError
 
+    def tell_nothing(self) -> None:
+        """See `ISender.tell_nothing`."""
+        self._answered = True
+        self.abort()
+
     def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
         """See `ISender.report_stored`."""
         self._report(

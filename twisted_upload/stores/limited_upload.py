@@ -17,6 +17,7 @@ from twisted_upload.errors import StoreFailed, UploadRefused
 from twisted_upload.interfaces import (
     IAppend,
     IIncomingUpload,
+    IMayBeVisible,
     ISplicesSocket,
     PartialUpload,
     Receipt,
@@ -98,6 +99,8 @@ class LimitedIncoming:
         self._incoming = incoming
         if ISplicesSocket.providedBy(incoming):
             alsoProvides(self, ISplicesSocket)
+        if IMayBeVisible.providedBy(incoming):
+            alsoProvides(self, IMayBeVisible)
         self._place.take().addErrback(self._no_place)
 
     def _no_place(self, failure: Failure) -> None:
@@ -160,6 +163,10 @@ class LimitedIncoming:
         self._given_up = True
         if self._committing is not None:
             self._committing.cancel()
+
+    def may_be_visible(self) -> bool:
+        """See `IMayBeVisible.may_be_visible`."""
+        return IMayBeVisible(self._incoming).may_be_visible()
 
     def abort(self) -> None:
         """See `IIncomingUpload.abort`."""

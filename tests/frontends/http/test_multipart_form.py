@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.exchanges import FakeExchange
+from tests.support.lifecycle import UnsureStore
 from tests.support.plain_uploads import Box, form
 from twisted_upload.errors import NoSpace, ShuttingDown, StoreFailed, TimedOut
 from twisted_upload.frontends.http.access import Grant
@@ -300,6 +301,16 @@ def test_refused_by_the_connection() -> None:
     assert (left.over, left.response) == (True, None)
     box.store.release()
     assert (box.stored, box.store.unfinished) == ({}, [])
+
+
+def test_refused_too_late() -> None:
+    """A form of which a file may be visible all the same gets no response."""
+    store = UnsureStore(lambda: 1_795_328_130.123)
+    store.holding = True
+    box = Box(store=store)
+    waiting = send(box, BOTH).refuse(ShuttingDown())
+    assert (waiting.response, waiting.connection.aborted) == (None, True)
+    assert box.outcomes == [("refused", "shutting-down")] * 2
 
 
 def test_stalled_store() -> None:

@@ -11,6 +11,7 @@ import json
 import pytest
 
 from tests.support.exchanges import CLIENT, FakeExchange
+from tests.support.lifecycle import UnsureStore
 from tests.support.plain_uploads import Box
 from twisted_upload.errors import NoSpace, ShuttingDown, StoreFailed, TimedOut
 from twisted_upload.frontends.http.access import Grant
@@ -329,6 +330,16 @@ def test_refused_by_the_connection() -> None:
     assert [code for _, code in box.outcomes] == [
         *("timeout", "timeout", "shutting-down", "shutting-down")
     ]
+
+
+def test_refused_too_late() -> None:
+    """A request whose file may be visible all the same gets no response: its connection ends."""
+    store = UnsureStore(lambda: 1_795_328_130.123)
+    store.holding = True
+    box = Box(store=store)
+    waiting = box.ask_whole(b"hello").refuse(ShuttingDown())
+    assert (waiting.response, waiting.connection.aborted) == (None, True)
+    assert box.outcomes == [("refused", "shutting-down")]
 
 
 def test_stalled_store() -> None:

@@ -5,11 +5,13 @@ Uploads in flight when the daemon stops.
 from __future__ import annotations
 
 import socket
+from time import time
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.support.frontends import open_frontend
+from tests.support.lifecycle import UnsureStore
 from tests.support.senders import STORED, read_all, refusal_code, reset, send_all_then_read
 from tests.support.waiting import in_thread, until
 from tests.support.ways import Way
@@ -135,6 +137,22 @@ async def test_refuse_what_is_being_committed(way: Way) -> None:
         assert [event.get("code") for event in frontend.log.ends] == ["shutting-down"]
         peer.close()
         await gone
+
+
+async def test_refused_too_late(way: Way) -> None:
+    """A sender whose file may be visible all the same is told nothing: its connection breaks."""
+    store = UnsureStore(time)
+    store.holding = True
+    async with open_frontend(store=store) as frontend:
+        peer = await way.arrive(frontend, b"content")
+        await until(lambda: store._held)
+        gone = frontend.factory.all_gone()
+        frontend.factory.refuse_the_rest()
+        with pytest.raises(ConnectionResetError):
+            await in_thread(peer.recv, 1)
+        await gone
+        assert frontend.factory.uploads_in_flight == 0
+        assert [event.get("code") for event in frontend.log.ends] == ["shutting-down"]
 
 
 async def test_stop_waiting() -> None:

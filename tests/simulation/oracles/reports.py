@@ -50,8 +50,7 @@ class Reports:
         :param text: of all of its files.
         :param complete: nothing has kept lines from being written.
         """
-        lines = [json.loads(line) for line in text.splitlines() if line.endswith(b"}")]
-        written, told = journal_counts(lines), Counter[str]()
+        written, told = journal_counts(self._lines(text, complete)), Counter[str]()
         for counts in self._outcomes.counts.values():
             told.update(counts)
         for kind in KINDS:
@@ -59,3 +58,14 @@ class Reports:
                 raise self._history.wrong(
                     f"the journal says {written[kind]} {kind}, there were {told[kind]}"
                 )
+
+    def _lines(self, text: bytes, complete: bool) -> list[dict[str, Any]]:
+        """Only what keeps lines from being written leaves parts of them."""
+        lines = []
+        for line in text.split(b"\n"):
+            try:
+                lines.append({} if not line else dict(json.loads(line.decode())))
+            except (ValueError, TypeError):
+                if complete:
+                    raise self._history.wrong(f"the journal has a line {line!r}") from None
+        return lines

@@ -112,4 +112,12 @@ BUGS = (
         "lines are written again if the file of the journal cannot be closed",
         "each upload ends once, and everybody is told the same",
     ),
+    Bug(
+        "found-refused-but-visible",
+        "stores.directory.incoming",
+        "        return self._part.may_be_visible\n",
+        "        return False\n",
+        "a sender is told that it is refused when its file has its name, at the end of a stop",
+        "nothing of a refused upload is visible",
+    ),
 )

@@ -21,7 +21,8 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.stores.directory.commit_batch import commit_all, commit_one
 from twisted_upload.stores.directory.folder import Folder, open_folder
-from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 
 
 def test_together(folder: Folder, files: FaultyFiles, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from twisted_upload.disk.testing import FaultyFiles, ManualDisk
 from twisted_upload.stores.directory.commit_batch import CommitBatch
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME, GroupCommit
-from twisted_upload.stores.directory.partial_file import StoredFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 
 
 class _Watched(FaultyFiles):

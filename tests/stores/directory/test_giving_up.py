@@ -19,7 +19,7 @@ from tests.support.processes import open_descriptors
 from tests.support.stores import ARRIVAL, MILLISECONDS, Rig
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, UploadRefused
-from twisted_upload.interfaces import ICommitsTo, Receipt
+from twisted_upload.interfaces import ICommitsTo, IMayBeVisible, Receipt
 from twisted_upload.stores.directory import store as directory
 from twisted_upload.stores.directory.file_queue import SMALL
 from twisted_upload.stores.directory.group_commit import BATCHES_AT_A_TIME
@@ -183,6 +183,39 @@ def test_given_up_when_it_has_its_name(tmp_path: Path) -> None:
     rig.disk.work()
     assert (rig.stored, rig.unfinished) == ({}, [])
     assert (rig.store.memory.held, rig.store.memory.given_up) == (0, 0)
+    rig.close()
+
+
+@pytest.mark.parametrize("when", ["fsync", "rename", "unlink"])
+def test_may_be_visible(tmp_path: Path, when: str) -> None:
+    """
+    An upload that is given up may be visible from its publication until its name has been
+    taken back.
+    """
+    files = _During()
+    rig = Rig(tmp_path / "inbox", files=files)
+    incoming = rig.store.begin(ARRIVAL, _Sender().failed)
+    incoming.write(b"x")
+    committed = incoming.commit()
+    committed.addErrback(lambda _: None)
+    visible: list[bool] = []
+
+    def give_up() -> None:
+        committed.cancel()
+        visible.append(IMayBeVisible(incoming).may_be_visible())
+
+    def give_up_later() -> None:
+        files.happens = give_up
+
+    if when == "unlink":
+        files.fail("unlink", errno.EIO)
+    files.happens = give_up if when == "fsync" else give_up_later
+    rig.disk.work(1)
+    assert visible == [when != "fsync"]
+    assert len(rig.stored) == (when != "fsync")
+    rig.disk.work()
+    assert IMayBeVisible(incoming).may_be_visible() == (when == "unlink")
+    assert len(rig.stored) == (when == "unlink")
     rig.close()
 
 

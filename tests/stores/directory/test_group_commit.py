@@ -21,7 +21,7 @@ from twisted_upload.stores.directory.group_commit import (
     MOST_FILES,
     GroupCommit,
 )
-from twisted_upload.stores.directory.partial_file import StoredFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 
 
 @pytest.fixture

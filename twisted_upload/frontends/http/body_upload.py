@@ -130,6 +130,11 @@ class BodyUpload(RequestUpload, IBodyReader):
         """See `ISender.tell_refused`."""
         self._respond(problem_response(refusal, self._exchange.request.fields))
 
+    def tell_nothing(self) -> None:
+        """See `ISender.tell_nothing`."""
+        self._answered = True
+        self._exchange.close()
+
     def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
         """See `ISender.report_stored`."""
         super().report_stored(

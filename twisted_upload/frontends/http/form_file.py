@@ -37,6 +37,9 @@ class IForm(Protocol):
     def pause_or_resume(self) -> None:
         """Note that a file has been paused or resumed by its store."""
 
+    def cannot_tell(self) -> None:
+        """Note that a file may be visible, or may not: there is no response."""
+
     def file_ended(self, file: FormFile) -> None:
         """Note that a file has been stored, or has been refused or aborted."""
 
@@ -90,6 +93,11 @@ class FormFile(RequestUpload):
         """See `ISender.tell_refused`."""
         self._answered = True
         self.result = Result(self.metadata, refusal=refusal)
+
+    def tell_nothing(self) -> None:
+        """See `ISender.tell_nothing`."""
+        self._answered = True
+        self._form.cannot_tell()
 
     def report_stored(self, receipt: Receipt, *, ended_by_idle: bool, answered: bool) -> None:
         """See `ISender.report_stored`."""

@@ -124,6 +124,7 @@ class FormUpload(IBodyReader):
         self._size = 0
         self._overhead = 0
         self._committing = False
+        self._can_tell = True  # what has become of its files
         self._over = False  # there is a response, or nobody to respond to
         self._waiting: StoreTimeout | None = None
 
@@ -268,6 +269,10 @@ class FormUpload(IBodyReader):
         else:
             self.exchange.resumeProducing()
 
+    def cannot_tell(self) -> None:
+        """Note that a file may be visible, or may not: there is no response."""
+        self._can_tell = False
+
     def file_ended(self, file: FormFile) -> None:
         """Note that a file has been stored, or has been refused or aborted."""
         if self._over:
@@ -280,6 +285,9 @@ class FormUpload(IBodyReader):
 
     def _respond(self) -> None:
         self._over = True
+        if not self._can_tell:
+            self.exchange.close()
+            return
         results = [file.result for file in self._files if file.result is not None]
         self.exchange.respond(form_response(self.exchange, results, self._page))
 

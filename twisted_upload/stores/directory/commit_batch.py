@@ -23,7 +23,8 @@ from typing import Any
 
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.name_record import NameRecord, NameReservation
-from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 
 __all__ = ["CommitBatch", "Result", "Upload", "commit_all", "commit_one"]
 

@@ -16,7 +16,8 @@ from twisted_upload.errors import NoSpace, UploadRefused
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import SpliceResult
-from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 from twisted_upload.stores.memory_budget import MemoryBudget
 
 __all__ = ["CRUMB", "MOST_HELD", "NOTHING", "SMALL", "FileQueue", "IFolderStore"]

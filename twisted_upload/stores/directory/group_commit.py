@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.stores.directory.commit_batch import CommitBatch, Upload
 from twisted_upload.stores.directory.folder import Folder
-from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 
 __all__ = ["BATCHES_AT_A_TIME", "MOST_FILES", "GroupCommit", "ReactorYield", "Tell", "at_once"]
 

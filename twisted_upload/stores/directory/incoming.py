@@ -15,17 +15,19 @@ from twisted_upload.interfaces import (
     NO_METADATA,
     ICommitsTo,
     IIncomingUpload,
+    IMayBeVisible,
     ISplicesSocket,
     Metadata,
     Receipt,
 )
 from twisted_upload.stores.directory.file_queue import FileQueue, IFolderStore
-from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+from twisted_upload.stores.directory.partial_file import PartialFile
+from twisted_upload.stores.directory.stored_file import StoredFile
 
 __all__ = ["DirectoryIncoming"]
 
 
-@implementer(IIncomingUpload, ICommitsTo, ISplicesSocket)
+@implementer(IIncomingUpload, ICommitsTo, IMayBeVisible, ISplicesSocket)
 class DirectoryIncoming(FileQueue):
     """
     One upload into the folder: a queue that counts its bytes, in front of one
@@ -71,6 +73,10 @@ class DirectoryIncoming(FileQueue):
         if not self._over:
             self._end()  # a disk thread may be working on it: it is discarded after that
             self._told = None
+
+    def may_be_visible(self) -> bool:
+        """See `IMayBeVisible.may_be_visible`."""
+        return self._part.may_be_visible
 
     def abort(self) -> None:
         """See `IIncomingUpload.abort`."""

@@ -31,7 +31,6 @@ import contextlib
 import errno
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from twisted_upload.core.names import HEAD, file_name, name_after, new_token
 from twisted_upload.disk.files import NoPipes
@@ -41,27 +40,14 @@ from twisted_upload.stores.directory.hooks import Mark
 from twisted_upload.stores.directory.name_record import NameRecord
 from twisted_upload.stores.directory.socket_reader import LONGEST, read_socket
 from twisted_upload.stores.directory.space_budget import SpaceBudget
+from twisted_upload.stores.directory.stored_file import StoredFile
 
-__all__ = ["PartialFile", "StoredFile"]
+__all__ = ["PartialFile"]
 
 WRITE_BACK = 8 * 1024 * 1024
 """After each of this many bytes, the kernel is asked to start write-back."""
 
 _MOST_PIECES = 1024  # IOV_MAX
-
-
-class StoredFile(NamedTuple):
-    """
-    A file that is whole, durable and visible.
-
-    :ivar name: the name under which it is visible.
-    :ivar size: size in bytes.
-    :ivar sha256: SHA-256 in hexadecimal, if it was requested.
-    """
-
-    name: str
-    size: int
-    sha256: str | None
 
 
 class PartialFile:
@@ -78,6 +64,7 @@ class PartialFile:
     :param original: the original name, if it is to be a part of its name.
     :ivar given_up: set by another thread when the upload has been abandoned: nothing more
         is written, and the file is not published.
+    :ivar may_be_visible: it may have its final name, whether it is wanted or not.
     :ivar repeatable: all its bytes are still in memory: after `discard`, it can be
         committed again.
     """
@@ -87,7 +74,7 @@ class PartialFile:
     __slots__ = (
         *("_budget", "_descriptor", "_finished", "_hash", "_head", "_moment", "_name"),
         *("_original", "_published", "_size", "_started", "_token"),
-        *("folder", "given_up", "marks", "record", "repeatable"),
+        *("folder", "given_up", "marks", "may_be_visible", "record", "repeatable"),
     )
 
     def __init__(
@@ -109,6 +96,7 @@ class PartialFile:
         self._budget = budget
         self.record = record
         self.given_up = False
+        self.may_be_visible = False
         self.repeatable = False
         self._hash = hashlib.sha256() if digest else None
         self._head = b""
@@ -289,6 +277,7 @@ class PartialFile:
             spool.finish(marker)
         descriptor, self._descriptor = self.descriptor, None
         folder.files.close(descriptor)
+        self.may_be_visible = True  # before the check: who gives it up looks in the other order
         self._check_wanted()
         assert self._name is not None
         publish = folder.files.rename if folder.by_rename else folder.files.link
@@ -317,9 +306,12 @@ class PartialFile:
         """
         folder = self.folder
         if self._published is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it stays, or is taken already
                 folder.files.unlink(folder.final, self._published)
+                self.may_be_visible = False
             self._published = None
+        elif self._name is not None:
+            self.may_be_visible = False
         if self._name is not None:
             with contextlib.suppress(OSError):
                 folder.files.unlink(folder.incoming, self._name)

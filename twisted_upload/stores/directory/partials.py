@@ -14,7 +14,6 @@ from twisted.python.failure import Failure
 from twisted_upload.errors import Busy, Conflict, NoSpace, UploadRefused
 from twisted_upload.interfaces import IAppend, PartialTerms, PartialUpload
 from twisted_upload.stores.directory.partial_append import CompleteAppend, PartialAppend
-from twisted_upload.stores.directory.partial_file import StoredFile
 from twisted_upload.stores.directory.partial_folder import PartialFolder, key_of
 from twisted_upload.stores.directory.partial_index import PartialIndex, PartialLimits
 from twisted_upload.stores.directory.partial_scan import Entry
@@ -22,6 +21,7 @@ from twisted_upload.stores.directory.partial_uses import IPartialsStore, Partial
 from twisted_upload.stores.directory.repeats import ConcatenationRepeats
 from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.directory.resumable_open import create_resumable
+from twisted_upload.stores.directory.stored_file import StoredFile
 from twisted_upload.stores.misrouted import MisroutedLog
 from twisted_upload.stores.partial_uploads import new_identity
 from twisted_upload.stores.turns import Turn

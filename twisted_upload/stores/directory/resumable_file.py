@@ -58,7 +58,7 @@ from twisted_upload.core.names import HEAD
 from twisted_upload.interfaces import PartialUpload, Receipt, SpliceResult
 from twisted_upload.stores.directory.hooks import Mark
 from twisted_upload.stores.directory.name_record import NameRecord
-from twisted_upload.stores.directory.partial_file import PartialFile, StoredFile
+from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.directory.partial_folder import DATA, PARTIAL, PartialFolder
 from twisted_upload.stores.directory.partial_record import (
     OPEN,
@@ -69,6 +69,7 @@ from twisted_upload.stores.directory.partial_record import (
 )
 from twisted_upload.stores.directory.socket_reader import LONGEST
 from twisted_upload.stores.directory.space_budget import SpaceBudget
+from twisted_upload.stores.directory.stored_file import StoredFile
 from twisted_upload.stores.partial_uploads import remembered_until, with_length
 
 __all__ = ["COMMIT_AFTER", "COMMIT_AFTER_SECONDS", "ResumableFile", "due"]
