@@ -8,21 +8,36 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tests.simulation.senders.http_sender import HttpSender, head_of
-from tests.simulation.senders.sender import Script, Sender
+from tests.simulation.senders.sender import Line, Script, Sender
 
 __all__ = ["HOSTILE"]
 
 
+MOST_KEPT = 200.0
+"""Seconds after a refusal in which the daemon must have ended the connection."""
+
+
 class Idle(Sender):
-    """Connects, and sends nothing."""
+    """Connects, and sends nothing; it may stay when it has been refused."""
 
     kind = "hostile-idle"
     honest = False
 
     def script(self) -> Script:
         self.fresh_patience(600)
+        began = self.scene.history.now()
         line = yield from self.connect(self.target, self.address)
         yield from self.hear(line)
+        if self.target in self.scene.raw and line.fin and self.choices.chance(0.5):
+            yield from self._stay(line, began)
+
+    def _stay(self, line: Line, began: float) -> Script:
+        history = self.scene.history
+        since = history.now()
+        while line.is_open and max(history.disturbed, history.stopped) < began:
+            if history.now() > since + MOST_KEPT:
+                raise history.wrong("the connection of a sender that was refused never ends")
+            yield from self.pause(5.0)
 
 
 class Storm(Sender):
