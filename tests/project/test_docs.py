@@ -249,7 +249,7 @@ OURS = {
 FOREIGN = {
     *("-N", "-q0", "-t5"),
     *("-nocommands", "--deploy-hook", "--fail", "--hook"),
-    *("--install", "--limits", "--proxy", "--send-only"),
+    *("--install", "--limits", "--proxy", "--send-only", "--shrink", "--planted"),
 }
 """Options of other programs that texts mention alone."""
 
