@@ -18,11 +18,14 @@ __all__ = ["tell"]
 SERVED_WITHIN = 60.0
 """Seconds in which an honest sender is served when nothing goes wrong any more."""
 
-PATIENCE = 900.0
+PATIENCE = 2400.0
 """Seconds, after the last fault, in which all senders must have come to their end."""
 
 LINGER = 240.0
 """Seconds until nothing is left of the last connection, nor of programs and objects."""
+
+SYNCS = ("fsync", "datasync")
+"""System calls that make a file durable."""
 
 STEP = 15.0
 """Seconds between two looks whether that is so already."""
@@ -207,9 +210,12 @@ def _check_reports(world: World) -> None:
     world.reports.check_metrics()
     path = world.options.get("journal", "")
     if path and world.disk.exists(path):
+        plan = world.plan
         kept = world.history.disturbed < 0 and not (
-            world.plan.faults and any(it["do"] == "term" for it in world.plan.events)
+            plan.faults and any(it["do"] == "term" for it in plan.events)
         )
+        # What was written before a sync that fails may be lost; the operator is told.
+        kept = kept and not any(it.get("call") in SYNCS for it in plan.faults)
         world.reports.check_journal(world.disk.content(path), complete=kept)
 
 

@@ -67,5 +67,5 @@ class Reports:
                 lines.append({} if not line else dict(json.loads(line.decode())))
             except (ValueError, TypeError):
                 if complete:
-                    raise self._history.wrong(f"the journal has a line {line!r}") from None
+                    raise self._history.wrong(f"the journal has a line {line[:80]!r}") from None
         return lines

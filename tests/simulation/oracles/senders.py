@@ -10,11 +10,9 @@ from typing import Any
 
 from tests.simulation.history import LOST, NOTHING, REFUSED, STORED, Attempt
 from tests.simulation.senders.scene import Scene
+from tests.simulation.senders.sender import SLOWEST
 
 __all__ = ["Fates"]
-
-SLOWEST = 10_000.0
-"""Bytes per second of the slowest networks that there are."""
 
 IN_FLIGHT = 4.0
 """Seconds after the beginning of an attempt in which its first bytes must have arrived."""

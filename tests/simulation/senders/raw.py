@@ -79,8 +79,8 @@ class RawSender(Sender):
         """Send, read the answer, and try again if that may help."""
         again: Attempt | None = None
         for turn in range(self.tries):
-            attempt = self.begin(self.size(), again=again)
             self.fresh_patience()
+            attempt = self.begin(self.size(), again=again)
             line = yield from self.connect(self.target, self.address)
             if line.connection is not None:
                 self.note_peer(line, attempt)

@@ -15,7 +15,7 @@ from tests.simulation.history import Attempt
 from tests.simulation.scheduler import Call
 from tests.simulation.senders.scene import Scene, Target
 
-__all__ = ["ATTEMPTS_EACH", "Impatient", "Line", "Script", "Sender"]
+__all__ = ["ATTEMPTS_EACH", "SLOWEST", "Impatient", "Line", "Script", "Sender"]
 
 ATTEMPTS_EACH = 256
 """Attempts that one sender can make."""
@@ -118,6 +118,9 @@ class Line:
 
 _PIECE = 256 << 10
 
+SLOWEST = 10_000.0
+"""Bytes per second of the slowest networks that there are."""
+
 
 class Sender:
     """
@@ -160,7 +163,7 @@ class Sender:
     def begin(
         self, size: int | None = None, *, again: Attempt | None = None, kind: str = ""
     ) -> Attempt:
-        """Begin an attempt; its size is chosen if it is not given."""
+        """Begin an attempt, with more patience if it is large; its size is chosen if not given."""
         assert self.made < ATTEMPTS_EACH
         number = self.number * ATTEMPTS_EACH + self.made
         self.made += 1
@@ -169,6 +172,7 @@ class Sender:
         self.attempt = self.scene.history.begin(
             number, kind or self.kind, size, again=again, honest=self.honest
         )
+        self.until += self.attempt.size / SLOWEST
         return self.attempt
 
     def fresh_patience(self, seconds: float | None = None) -> None:
