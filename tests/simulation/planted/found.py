@@ -57,8 +57,8 @@ BUGS = (
     Bug(
         "found-both-names",
         "stores.directory.resumable_open",
-        "    return _is_its_name(folder, _published_name(folder, log), log)\n",
-        "    return False\n",
+        "    if _is_its_name(folder, _published_name(folder, log), log):\n        return True\n",
+        "",
         "an upload that has both names after a power cut is published again",
         "each upload is stored once",
     ),

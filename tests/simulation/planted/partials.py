@@ -103,7 +103,8 @@ BUGS = (
         "aborted-bytes-kept",
         _FILE,
         "        if self._size > self.committed:\n"
-        "            files.truncate(self._descriptor, self.committed)\n"
+        "            if files.links(self._descriptor) == 1:  # otherwise, its next user copies it\n"
+        "                files.truncate(self._descriptor, self.committed)\n"
         "            self._size = self.committed\n",
         "",
         "bytes that were discarded stay before those that are sent again",

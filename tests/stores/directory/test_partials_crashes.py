@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 from tests.support.mortal_files import Killed, MortalFiles
 from tests.support.partial_files import OrderedFiles
 from tests.support.partials import ManualRig, Writing, result_of
+from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import NotFound
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
 from twisted_upload.stores.directory.partial_scan import UNREADABLE_FOR
@@ -197,12 +198,13 @@ def test_published_but_not_synced(tmp_path: Path) -> None:
     again.close()
 
 
-def test_both_names_after_a_crash(tmp_path: Path) -> None:
+def both_names(folder: Path) -> tuple[str, str, Path]:
     """
-    If a crash leaves both names of a file that was being published, as btrfs may, it is found
-    to be stored, and is not published again.
+    Leave an upload that was being published under both its names.
+
+    :return: its id, its final name, and the path of its data.
     """
-    rig = rig_in(tmp_path, by_rename=True)
+    rig = rig_in(folder, by_rename=True)
     sender = Sender()
     sender.create(rig)
     assert isinstance(rig.files, MortalFiles)
@@ -210,14 +212,84 @@ def test_both_names_after_a_crash(tmp_path: Path) -> None:
     with contextlib.suppress(Killed):
         sender.send(rig, len(CONTENT))
     rig.files.bury()
-    (record,) = tmp_path.glob(".incoming/partial/*.record")
+    (record,) = folder.glob(".incoming/partial/*.record")
     (name,) = rig.stored
-    record.with_suffix(".data").hardlink_to(tmp_path / name)
-    again = ManualRig(tmp_path)
+    data = record.with_suffix(".data")
+    data.hardlink_to(folder / name)
     assert sender.identity is not None
-    assert again.find(sender.identity).receipt.name == name
+    return sender.identity, name, data
+
+
+def test_both_names_after_a_crash(tmp_path: Path) -> None:
+    """
+    If a crash leaves both names of a file that was being published, as btrfs may, it is found
+    to be stored, and is not published again.
+    """
+    identity, name, data = both_names(tmp_path)
+    again = ManualRig(tmp_path)
+    assert again.find(identity).receipt.name == name
     assert again.stored == {name: CONTENT}
-    assert not record.with_suffix(".data").exists()
+    assert not data.exists()
+    again.close()
+
+
+@pytest.mark.parametrize("by_rename", [True, False], ids=["rename", "link"])
+def test_both_names_are_settled_early(tmp_path: Path, by_rename: bool) -> None:
+    """Such an upload remains stored if others take its file away after the start."""
+    identity, name, data = both_names(tmp_path)
+    again = rig_in(tmp_path, by_rename=by_rename)
+    _scan(again, 0)
+    assert not data.exists()
+    (tmp_path / name).unlink()
+    assert again.find(identity).receipt.name == name
+    again.close()
+
+
+class TakenAway(FaultyFiles):
+    """
+    Both names of an upload are removed by another process, when its data has been opened.
+
+    :param paths: the names.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        super().__init__()
+        self._paths = paths
+
+    def open_record(self, folder: int, name: str, create: bool) -> int:
+        descriptor: int = super().open_record(folder, name, create)
+        if name.endswith(".data"):
+            for path in self._paths:
+                path.unlink()
+        return descriptor
+
+
+@pytest.mark.parametrize("names", [1, 2])
+@pytest.mark.parametrize("by_rename", [True, False], ids=["rename", "link"])
+def test_both_names_are_being_removed(tmp_path: Path, by_rename: bool, names: int) -> None:
+    """Such an upload remains stored if another process is removing its file at this moment."""
+    identity, name, data = both_names(tmp_path)
+    files = TakenAway(*[data, tmp_path / name][:names])
+    if not by_rename:
+        files.fail("rename", errno.EINVAL)
+    again = ManualRig(tmp_path, files=files)
+    assert again.find(identity).receipt.name == name
+    assert not data.exists()
+    again.close()
+
+
+def test_visible_file_is_not_written_to(tmp_path: Path) -> None:
+    """
+    If a crash brings the final name of a file back that has been taken back, it stays whole
+    while the upload is continued.
+    """
+    identity, name, _ = both_names(tmp_path)
+    (tmp_path / name).rename(tmp_path / "1.bin")  # as if it were not its name
+    again = ManualRig(tmp_path)
+    assert again.find(identity).offset == 0
+    assert again.stored == {"1.bin": CONTENT}
+    upload = again.write(identity, b"x" * len(CONTENT))
+    assert again.stored == {"1.bin": CONTENT, upload.receipt.name: b"x" * len(CONTENT)}
     again.close()
 
 

@@ -6,6 +6,7 @@ by a clock that is wrong.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -148,6 +149,116 @@ def test_another_link(tmp_path: Path) -> None:
     assert rig.write(identity, b"lo").receipt is not None
     assert [*rig.stored.values()] == [b"hello"]
     rig.close()
+
+
+def test_another_link_is_left_alone(rig: ManualRig) -> None:
+    """Data that has another name is copied, and not written to: nothing is cut off there."""
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    rig.let_go()
+    data, other = file_of(rig, ".data"), rig.folder.parent / "backup"
+    with data.open("ab") as it:
+        it.write(b"what was not committed")
+    os.link(data, other)
+    files_before = rig.files_left
+    assert rig.find(identity).offset == 3
+    assert rig.files_left == files_before
+    assert other.stat().st_nlink == 1
+    assert other.read_bytes() == b"helwhat was not committed"
+    receipt = rig.write(identity, b"lo").receipt
+    assert rig.stored == {receipt.name: b"hello"}
+    assert rig.find(identity).receipt == receipt
+
+
+def test_another_link_before_it_is_discarded(rig: ManualRig) -> None:
+    """What was written is not cut off in a file that another program has linked meanwhile."""
+    identity = rig.create(1_000_000)
+    rig.write(identity, b"hel")
+    writing = rig.begin(identity)
+    writing.append.write(b"l" * 300_000)
+    rig.disk.work()
+    other = rig.folder.parent / "backup"
+    os.link(file_of(rig, ".data"), other)
+    rig.do(writing.append.abort())
+    assert other.read_bytes() == b"hel" + b"l" * 300_000
+    assert rig.find(identity).offset == 3
+    assert rig.write(identity, b"x" * 999_997).receipt is not None
+    assert [*rig.stored.values()] == [b"hel" + b"x" * 999_997]
+
+
+@pytest.mark.parametrize("call", ["create", "copy", "fsync", "write_at", "datasync", "replace"])
+def test_another_link_and_it_cannot_be_copied(rig: ManualRig, call: str) -> None:
+    """If its data cannot be copied, the upload is as it was, and is copied later."""
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    rig.let_go()
+    os.link(file_of(rig, ".data"), rig.folder.parent / "backup")
+    rig.files.fail(call, errno.EIO)
+    assert isinstance(rig.find(identity), StoreFailed)
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    assert rig.find(identity).offset == 3
+    assert rig.write(identity, b"lo").receipt is not None
+    assert [*rig.stored.values()] == [b"hello"]
+
+
+def test_copy_is_cut_off(tmp_path: Path) -> None:
+    """Whenever the daemon is killed while it copies data, nothing is lost, and nothing left."""
+    for calls in range(100):
+        folder = tmp_path / str(calls)
+        rig = ManualRig(folder / "inbox")
+        identity = rig.create(5)
+        rig.write(identity, b"hel")
+        rig.close()
+        os.link(file_of(rig, ".data"), folder / "backup")
+        files = MortalFiles()
+        second = ManualRig(folder / "inbox", files=files)
+        files.calls_left = calls
+        with contextlib.suppress(Killed):
+            second.find(identity)
+        files.bury()
+        third = ManualRig(folder / "inbox")
+        assert third.find(identity).offset == 3
+        assert third.write(identity, b"lo").receipt is not None
+        assert [*third.stored.values()] == [b"hello"]
+        third.do(third.store.remove(identity))
+        scan(third)
+        assert third.files_left == []
+        assert (folder / "backup").read_bytes() == b"hel"
+        third.close()
+        if not files.dead:
+            break
+    assert 5 < calls < 99
+
+
+def test_copy_without_a_record(rig: ManualRig) -> None:
+    """A copy that a crash has left of an upload that is gone is removed."""
+    identity = rig.create(5)
+    file_of(rig, ".data").with_suffix(".copy").touch()
+    rig.do(rig.store.remove(identity))
+    assert len(rig.files_left) == 1
+    scan(rig)
+    assert rig.files_left == []
+
+
+def test_copy_that_was_published(tmp_path: Path) -> None:
+    """An upload whose data has been copied is found to be published as any other is."""
+    folder, files = tmp_path / "inbox", DeadAfterRename()
+    rig = ManualRig(folder, files=files)
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    rig.let_go()
+    data = file_of(rig, ".data")
+    os.link(data, tmp_path / "backup")
+    with pytest.raises(Killed):
+        rig.write(identity, b"lo")
+    files.bury()
+    (name,) = rig.stored
+    os.link(folder / name, data)
+    again = ManualRig(folder)
+    assert again.find(identity).receipt.name == name
+    assert again.stored == {name: b"hello"}
+    again.close()
 
 
 def test_expires_as_told_although_it_was_about_to_be_published(tmp_path: Path) -> None:

@@ -19,14 +19,25 @@ from twisted_upload.disk.folders import open_private
 from twisted_upload.errors import StoreFailed
 from twisted_upload.stores.directory.folder import INCOMING, Folder
 
-__all__ = ["DATA", "PARTIAL", "RECORD", "DataLost", "InUse", "Missing", "PartialFolder", "key_of"]
+__all__ = [
+    "COPY",
+    "DATA",
+    "PARTIAL",
+    "RECORD",
+    "DataLost",
+    "InUse",
+    "Missing",
+    "PartialFolder",
+    "key_of",
+]
 
 PARTIAL = "partial"
 """The folder of partial uploads, in ``.incoming/``."""
 
 _REPLACED = errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM
 
-DATA, RECORD = ".data", ".record"
+COPY, DATA, RECORD = ".copy", ".data", ".record"
+"""The suffixes of the files of an upload; ``.copy`` is data while it is being copied."""
 
 
 def key_of(identity: str) -> str:

@@ -58,6 +58,7 @@ class PartialState(NamedTuple):
     :ivar name: the name that it is published under.
     :ivar sha256: its SHA-256 in hexadecimal, if that is requested.
     :ivar when: when it was published: seconds since the epoch.
+    :ivar inode: inode number of the data if it has been copied; 0 if not.
     """
 
     phase: str
@@ -67,6 +68,7 @@ class PartialState(NamedTuple):
     name: str = ""
     sha256: str | None = None
     when: float = 0.0
+    inode: int = 0
 
 
 class PartialOrigin(NamedTuple):
@@ -75,7 +77,7 @@ class PartialOrigin(NamedTuple):
 
     :ivar terms: what the upload was created with.
     :ivar created: seconds since the epoch.
-    :ivar inode: inode number of the data file.
+    :ivar inode: inode number of the data file: see `PartialRecord.inode`.
     """
 
     terms: PartialTerms
@@ -155,6 +157,11 @@ class PartialRecord:
             raise ValueError(f"it does not hold what was expected: {error!r}") from None
         return cls(files, descriptor, origin, state, number=number)
 
+    @property
+    def inode(self) -> int:
+        """The inode number of the data file."""
+        return self.state.inode or self.origin.inode
+
     def write(self, state: PartialState) -> None:
         """
         Write a new state; it is not synced.
@@ -212,6 +219,7 @@ def _unpacked(text: bytes) -> PartialState:
         _is(str, fields["name"]),
         None if sha256 is None else _is(str, sha256),
         float(fields["when"]),
+        _size(fields.get("inode", 0)),
     )
     if state.phase not in {OPEN, PUBLISHING, STORED, COPYING} or "/" in state.name:
         raise ValueError(state.phase)

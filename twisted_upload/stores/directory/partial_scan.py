@@ -14,15 +14,21 @@ from functools import partial as bound
 from typing import NamedTuple
 
 from twisted_upload.stores.directory.partial_folder import (
+    COPY,
     DATA,
     RECORD,
     InUse,
     Missing,
     PartialFolder,
 )
-from twisted_upload.stores.directory.partial_record import COPYING, STORED, PartialRecord
+from twisted_upload.stores.directory.partial_record import (
+    COPYING,
+    PUBLISHING,
+    STORED,
+    PartialRecord,
+)
 from twisted_upload.stores.directory.resumable_file import due
-from twisted_upload.stores.directory.resumable_open import open_locked
+from twisted_upload.stores.directory.resumable_open import open_locked, settle
 
 __all__ = ["Entry", "Freed", "forget", "free_idle", "list_records", "read_entries"]
 
@@ -75,20 +81,21 @@ def list_records(at: PartialFolder) -> dict[str, int]:
         if dot + suffix == RECORD:
             with contextlib.suppress(FileNotFoundError):
                 found[key] = _status(at, name).st_mtime_ns
-        elif dot + suffix == DATA:
-            data.append(key)
-    for key in data:
+        elif dot + suffix in {COPY, DATA}:
+            data.append((key, name))
+    for key, name in data:
         # The record is created first, and removed first.
         if key not in found and not at.has(key + RECORD):
             with contextlib.suppress(OSError):
-                at.files.unlink(at.descriptor, key + DATA)
+                at.files.unlink(at.descriptor, name)
     return found
 
 
 def read_entry(at: PartialFolder, key: str, now: float) -> Entry | None:
     """
     Read what counts of an upload; remove it if it has expired, is to be forgotten, or was
-    never completely created.
+    never completely created.  If a crash has left both names of its data, that is settled
+    before others take the published file away.
 
     :param now: seconds since the epoch.
     :return: `None` if there is no such upload, or none any more.
@@ -104,6 +111,8 @@ def read_entry(at: PartialFolder, key: str, now: float) -> Entry | None:
     try:
         modified = at.files.status(descriptor).st_mtime_ns
         log = _load(at, descriptor)
+        if log is not None and log.state.phase == PUBLISHING and settle(at, key):
+            log = _load(at, descriptor)
         ends = _is_over(at, key, log, descriptor, now)
     finally:
         at.files.close(descriptor)

@@ -44,6 +44,9 @@ If the file system cannot rename without replacing, publishing is link, then unl
 crash between the two leaves data with two names: it was published.  On btrfs, a power cut
 may leave both names after a rename too, because only the drop folder is synced.
 
+**Data that has another name is not written to, and not cut off**: it may be a visible file.
+The upload then gets a copy of its committed bytes.
+
 A process that uses an upload holds a lock (flock) on its record.
 `twisted_upload.stores.directory.resumable_open` creates and opens uploads.
 """
@@ -385,7 +388,8 @@ class ResumableFile(PartialFile):
                 # The record on disk may count the rest: until it does not, leave that there.
                 self.log.sync()
         if self._size > self.committed:
-            files.truncate(self._descriptor, self.committed)
+            if files.links(self._descriptor) == 1:  # otherwise, its next user copies it
+                files.truncate(self._descriptor, self.committed)
             self._size = self.committed
 
     def _drop(self) -> None:

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 
 from twisted_upload.core.names import name_after
 from twisted_upload.disk.files import Files
-from twisted_upload.errors import Busy
+from twisted_upload.errors import Busy, UploadRefused
 from twisted_upload.interfaces import PartialTerms
 from twisted_upload.stores.directory.folder import Folder
 from twisted_upload.stores.directory.partial_folder import (
+    COPY,
     DATA,
     RECORD,
     DataLost,
@@ -36,7 +37,9 @@ from twisted_upload.stores.directory.partial_record import (
 from twisted_upload.stores.directory.resumable_file import ResumableFile, due
 from twisted_upload.stores.directory.space_budget import SpaceBudget
 
-__all__ = ["create_resumable", "open_locked", "open_part", "open_resumable"]
+__all__ = ["create_resumable", "open_locked", "open_part", "open_resumable", "settle"]
+
+_CHUNK = 64 * 1024 * 1024
 
 _NAMES = 20
 """Names that are tried to find the one that a file was published under."""
@@ -187,27 +190,104 @@ def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
         _found_published(at, key, log)
         return None
     with _closed_on_error(files, data):
+        status = files.status(data)
+        size, own = status.st_size, None
         if state.phase == PUBLISHING and _is_published(at.folder, data, log):
             _found_published(at, key, log)
-            files.unlink(at.descriptor, key + DATA)
+            _remove_data(at, key)
+        elif size < state.offset:
+            raise _lost(at, key, f"{size} of {state.offset} committed bytes are left")
+        elif status.st_nlink > 1:
+            own = _copied(at, key, log, data)
         else:
-            size = files.status(data).st_size
-            if size < state.offset:
-                raise _lost(at, key, f"{size} of {state.offset} committed bytes are left")
             if size > state.offset:
                 files.truncate(data, state.offset)
             files.seek(data, state.offset)
             return data
-    files.close(data)
-    return None
+    with contextlib.suppress(OSError):  # nothing was written to it
+        files.close(data)
+    return own
+
+
+def settle(at: PartialFolder, key: str) -> bool:
+    """
+    Note that an upload has been published whose data a crash has left its first name, and
+    remove that name; do nothing if it is in use.
+
+    :return: whether that was so.
+    :raises OSError: this failed.
+    """
+    files = at.files
+    if not at.has(key + DATA):
+        return False
+    try:
+        descriptor = open_locked(at, key)
+    except (Missing, InUse):
+        return False
+    opened = [descriptor]
+    try:
+        log = PartialRecord.load(files, descriptor)
+        opened.append(at.open_own(key + DATA))
+        if log.state.phase != PUBLISHING or not _is_published(at.folder, opened[-1], log):
+            return False
+        _found_published(at, key, log)
+        _remove_data(at, key)
+        at.sync()
+    except (ValueError, FileNotFoundError, UploadRefused):
+        return False
+    finally:
+        for one in opened:
+            with contextlib.suppress(OSError):
+                files.close(one)
+    return True
+
+
+def _remove_data(at: PartialFolder, key: str) -> None:
+    # Another process may be removing the file: see `remove_published`.
+    with contextlib.suppress(FileNotFoundError):
+        at.files.unlink(at.descriptor, key + DATA)
 
 
 def _is_published(folder: Folder, data: int, log: PartialRecord) -> bool:
-    """Return whether data that is there has its final name, too."""
-    if not folder.by_rename:
-        return folder.files.links(data) > 1
-    # It would have gone, but a crash may leave both names; any other link is a backup.
-    return _is_its_name(folder, _published_name(folder, log), log)
+    """Return whether data that was there has its final name, too, or had it a moment ago."""
+    # A rename, too, may leave both names in a crash.
+    if _is_its_name(folder, _published_name(folder, log), log):
+        return True
+    links = folder.files.links(data)
+    # If both have just been removed, it was; if files are renamed, any other link is a backup.
+    return links == 0 or (links > 1 and not folder.by_rename)
+
+
+def _copied(at: PartialFolder, key: str, log: PartialRecord, data: int) -> int:
+    """
+    Copy the committed bytes of an upload to new data, which has no other name.
+
+    The other name may be that of a visible file, which a crash has left or brought back, or
+    of a backup: these are not written to, or cut off.
+
+    :param data: the data that it has.
+    :return: the descriptor of its new data, at its end.
+    :raises OSError: it cannot be copied; the upload is as it was.
+    """
+    files, folder, state = at.files, at.folder, log.state
+    with contextlib.suppress(FileNotFoundError):
+        files.unlink(at.descriptor, key + COPY)
+    copy = files.create(at.descriptor, key + COPY, folder.mode)
+    with _closed_on_error(files, copy):
+        left = state.offset
+        while left:
+            copied = files.copy(data, copy, min(left, _CHUNK))
+            if not copied:
+                raise OSError("the file has become shorter")
+            left -= copied
+        if folder.durable:
+            files.fsync(copy)
+        log.write(state._replace(phase=OPEN, inode=files.status(copy).st_ino))
+        if folder.durable:
+            log.sync()
+        files.replace(at.descriptor, key + COPY, at.descriptor, key + DATA)
+        at.sync()
+    return copy
 
 
 def _lost(at: PartialFolder, key: str, what: str) -> DataLost:
@@ -267,7 +347,7 @@ def _is_its_name(folder: Folder, name: str, log: PartialRecord) -> bool:
         status = folder.files.status_of(name, folder=folder.final)
     except OSError:
         return False
-    return status.st_ino == log.origin.inode
+    return status.st_ino == log.inode
 
 
 @contextlib.contextmanager
