@@ -35,10 +35,10 @@ def a_folder() -> Folder:
 class Told:
     """A partial upload of which an offset was told."""
 
-    def __init__(self, folder: Folder) -> None:
-        self.attempt = folder.history.begin(1, "tus-resume", 100)
-        self.attempt.url, self.attempt.sent = f"/files/{IDENTITY}", 100
-        folder.history.offset(self.attempt, 60, 0)
+    def __init__(self, folder: Folder, size: int = 100, offset: int = 60) -> None:
+        self.attempt = folder.history.begin(1, "tus-resume", size)
+        self.attempt.url, self.attempt.sent = f"/files/{IDENTITY}", size
+        folder.history.offset(self.attempt, offset, 0)
         self.path = f"/inbox/.incoming/partial/{key_of(IDENTITY)}.data"
         self.paths = folder.paths.files
         self.paths[self.path] = self.attempt.data()[:80]
@@ -50,8 +50,10 @@ def an_offset(folder: Folder) -> Told:
     return Told(folder)
 
 
-def test_told_offset(told: Told, folder: Folder) -> None:
+@pytest.mark.parametrize(("size", "offset"), [(100, 60), (4, 3)])
+def test_told_offset(folder: Folder, size: int, offset: int) -> None:
     """The bytes before an offset that was told are there, in the data or in the stored file."""
+    told = Told(folder, size, offset)
     told.oracle.check()
     del told.paths[told.path]
     told.attempt.complete = True

@@ -163,10 +163,11 @@ class StoredFiles:
             key = visible.get(name)
             if key is None:
                 raise history.wrong(f"lost: {name} of {attempt!r}")
-            if key != self._key_of(attempt) and not history.ends_by_idle:
+            if key != self.key(attempt) and not history.ends_by_idle:
                 raise history.wrong(f"{name} is {key}, but was told to {attempt!r}")
 
-    def _key_of(self, attempt: Attempt) -> Key:
+    def key(self, attempt: Attempt) -> Key:
+        """Return what the file of an attempt is known by."""
         if attempt.parts:
             return "final", self._history.contents[attempt.content][0].number
         return ("tiny", attempt.size) if attempt.size < SMALLEST else ("content", attempt.content)
@@ -181,7 +182,7 @@ class StoredFiles:
         possible: dict[Key, int] = {}
         names: dict[Key, set[str]] = {}
         for attempt in history.attempts.values():
-            key = self._key_of(attempt)
+            key = self.key(attempt)
             if attempt.told == STORED and not attempt.partial:
                 # Two that were told one name have one file: a concatenation, asked for again.
                 told = names.setdefault(key, set())

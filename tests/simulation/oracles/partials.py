@@ -37,7 +37,7 @@ class ToldOffsets:
                 continue
             if attempt.may_be_gone or now >= attempt.lasts_until:
                 continue
-            if attempt.told != STORED and ("content", attempt.content) not in visible:
+            if attempt.told != STORED and self._files.key(attempt) not in visible:
                 self._check_one(attempt)
 
     def _check_one(self, attempt: Attempt) -> None:
