@@ -63,6 +63,14 @@ BUGS = (
         "each upload is stored once",
     ),
     Bug(
+        "found-first-name-stays",
+        "stores.directory.published",
+        "    if marker.partial:\n        _remove_first_name(spool, marker)\n",
+        "",
+        "an upload whose file was put and removed has its first name after a power cut",
+        "each upload is stored once",
+    ),
+    Bug(
         "found-program-for-no-object",
         "hooks.spool",
         "            if marker.url and self._durable:\n"
