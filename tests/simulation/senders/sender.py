@@ -35,6 +35,7 @@ class Line:
     :ivar spoken: whether anything has come; scripts set it back.
     :ivar fin: whether the other side has sent its end.
     :ivar gone: whether the connection is over.
+    :ivar was_reset: whether that was a reset, of either side.
     """
 
     __slots__ = ("_owner", "connection", "fin", "gone", "received_data", "spoken", "was_reset")
@@ -106,7 +107,7 @@ class Line:
     def reset(self) -> None:
         """Reset it, if it is still open."""
         if self.is_open:
-            self.gone = True
+            self.gone = self.was_reset = True
             self.connection.reset()
 
     def vanish(self) -> None:
