@@ -107,6 +107,12 @@ class Connection:
             if self.open:
                 self.network.scheduler.call_soon(self._read)
 
+    @property
+    def is_closed_there(self) -> bool:
+        """Whether the other side has closed it, which only a peer that sends is told."""
+        other = self.stream.other
+        return other is None or bool(other.closed)
+
     def vanish(self) -> None:
         """Be gone, as a machine without power: nothing comes, and nothing is acknowledged."""
         stream = self.stream

@@ -35,6 +35,8 @@ class Idle(Sender):
         history = self.scene.history
         since = history.now()
         while line.is_open and max(history.disturbed, history.stopped) < began:
+            if line.connection.is_closed_there:
+                return  # who neither sends nor ends is not told
             if history.now() > since + MOST_KEPT:
                 raise history.wrong("the connection of a sender that was refused never ends")
             yield from self.pause(5.0)
