@@ -128,4 +128,29 @@ BUGS = (
         "a sender is told that it is refused when its file has its name, at the end of a stop",
         "nothing of a refused upload is visible",
     ),
+    Bug(
+        "found-acknowledged-taken-back",
+        "stores.directory.resumable_open",
+        " and key not in at.acknowledged:\n"
+        "        if folder.sync_errors and _is_its_name(folder, name, log):\n"
+        "            raise Busy\n"
+        "        try:\n"
+        "            folder.files.fsync(folder.final)\n"
+        "        except OSError as error:\n",
+        ":\n"
+        "        try:\n"
+        "            folder.files.fsync(folder.final)\n"
+        "        except OSError as error:\n"
+        "            at.unpublish(key, name)\n",
+        "a stored upload is taken back if that could not be noted, and its folder not be synced",
+        "what was acknowledged is never lost",
+    ),
+    Bug(
+        "found-cut-off-before-it-is-taken-back",
+        "stores.directory.resumable_file",
+        "            self.at.sync_unpublished()\n",
+        "",
+        "an upload that is taken back is cut off, and a power cut leaves it its final name",
+        "each visible file is whole",
+    ),
 )

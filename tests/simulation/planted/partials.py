@@ -93,7 +93,7 @@ BUGS = (
     Bug(
         "uncommitted-bytes-kept",
         _OPEN,
-        "            if size > state.offset:\n                files.truncate(data, state.offset)\n"
+        "                files.truncate(data, state.offset)\n"
         "            files.seek(data, state.offset)\n",
         "            files.seek(data, size)\n",
         "bytes that were written and not committed stay before those that are sent again",

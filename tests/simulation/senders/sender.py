@@ -119,7 +119,7 @@ class Line:
 
 _PIECE = 256 << 10
 
-SLOWEST = 10_000.0
+SLOWEST = 5_000.0
 """Bytes per second of the slowest networks that there are."""
 
 

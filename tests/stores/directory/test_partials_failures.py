@@ -16,6 +16,7 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import Busy, NoSpace, NotFound, StoreFailed, UploadRefused
 from twisted_upload.interfaces import Arrival, PartialTerms, PartialUpload
+from twisted_upload.stores.directory.partial_record import STORED, PartialRecord, PartialState
 from twisted_upload.stores.health import SELF_TEST_INTERVAL
 
 CALLS = [call for call in vars(Files) if not call.startswith("_")]
@@ -150,6 +151,68 @@ def test_folder_sync_fails(rig: ManualRig) -> None:
     assert rig.find(identity).offset == 2
     assert rig.write(identity, b"llo").receipt is not None
     assert [*rig.stored.values()] == [b"hello"]
+
+
+class _Steps(FaultyFiles):
+    """
+    :ivar steps: which folders were synced, and what was cut off, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[str] = []
+
+    def fsync(self, descriptor: int) -> None:
+        self.steps.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        super().fsync(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        self.steps.append("cut off")
+        super().truncate(descriptor, size)
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_taken_back_durably(tmp_path: Path, failures: int) -> None:
+    """
+    What was taken back is not cut off before that is durable: a power cut could leave a
+    visible file that is not whole.
+    """
+    rig = ManualRig(tmp_path / "inbox", files=_Steps())
+    identity = _about_to_be_stored(rig)
+    rig.files.fail("fsync", errno.EIO, after=2, times=failures)
+    steps = rig.files.steps  # type: ignore[attr-defined]
+    steps.clear()
+    assert isinstance(rig.write(identity, b"llo"), StoreFailed)
+    assert ("cut off" in steps) == (failures == 1)
+    heal(rig)
+    assert rig.find(identity).offset == 2
+    assert steps[steps.index("cut off") - 2 :][:3] == ["partial", "inbox", "cut off"]
+    assert rig.write(identity, b"llo").receipt is not None
+    assert [*rig.stored.values()] == [b"hello"]
+    rig.close()
+
+
+def test_acknowledged_and_not_noted(rig: ManualRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    An upload whose client was told that it is stored is not taken back, if that could not be
+    noted in its record, and its folder cannot be synced any more.
+    """
+    write = PartialRecord.write
+
+    def fail(record: PartialRecord, state: PartialState) -> None:
+        if state.phase == STORED:
+            raise OSError(errno.EROFS, "read-only")
+        write(record, state)
+
+    identity = _about_to_be_stored(rig)
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialRecord, "write", fail)
+        receipt = rig.write(identity, b"llo").receipt
+        rig.let_go()
+    rig.files.fail("fsync", errno.EROFS, times=9)
+    assert rig.find(identity).receipt.name == receipt.name
+    rig.files.heal()
+    assert rig.stored == {receipt.name: b"hello"}
 
 
 def test_new_one_cannot_be_stored(rig: ManualRig) -> None:

@@ -39,6 +39,9 @@ _REPLACED = errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EACCES, errno.EPERM
 COPY, DATA, RECORD = ".copy", ".data", ".record"
 """The suffixes of the files of an upload; ``.copy`` is data while it is being copied."""
 
+MOST_UNNOTED = 10_000
+"""Number of stored uploads that are remembered if that cannot be noted in their records."""
+
 
 def key_of(identity: str) -> str:
     """Return the key of an upload."""
@@ -68,13 +71,21 @@ class PartialFolder:
     :param folder: the drop folder.
     :raises OSError: it cannot be used.
     :ivar descriptor: its file descriptor.
+    :ivar acknowledged: the keys of uploads that are stored, durably, although that could not
+        be noted in their records; at most `MOST_UNNOTED`.
     """
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
         self.files: Files = folder.files
         self.descriptor = open_private(folder.incoming, PARTIAL, folder.files)
+        self.acknowledged: set[str] = set()
         self._end = weakref.finalize(self, self.files.release, self.descriptor)
+
+    def could_not_note(self, key: str) -> None:
+        """Remember what could not be noted in the record of an upload: it is stored."""
+        if len(self.acknowledged) < MOST_UNNOTED:
+            self.acknowledged.add(key)
 
     @staticmethod
     def exists(folder: Folder) -> bool:
@@ -148,6 +159,7 @@ class PartialFolder:
         Remove the files of an upload: first the record, since data without a record is
         nobody's.
         """
+        self.acknowledged.discard(key)
         for name in key + RECORD, key + DATA:
             with contextlib.suppress(FileNotFoundError):
                 self.files.unlink(self.descriptor, name)
@@ -156,6 +168,23 @@ class PartialFolder:
         """Make what was created and removed in it durable."""
         if self.folder.durable:
             self.files.fsync(self.descriptor)
+
+    def sync_unpublished(self) -> None:
+        """
+        Make it durable that an upload was taken back: until then, a power cut may leave its
+        data the name in the drop folder, and it must not be written to, or cut off.
+
+        :raises OSError: it may still have that name.
+        """
+        folder = self.folder
+        if not folder.durable:
+            return
+        self.sync()
+        try:
+            self.files.fsync(folder.final)
+        except OSError as error:  # which nobody else is told
+            folder.sync_errors.append(error)
+            raise
 
 
 _log = Logger()

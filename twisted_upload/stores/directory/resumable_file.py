@@ -269,8 +269,10 @@ class ResumableFile(PartialFile):
         files, stored = self.folder.files, self.stored
         if stored is not None:
             state = self.log.state._replace(phase=STORED, offset=stored.size, name=stored.name)
-            with contextlib.suppress(OSError):  # that its data has gone tells it too
+            try:
                 self.log.write(state._replace(when=self._when))
+            except OSError:
+                self.at.could_not_note(self.key)
             self.committed = stored.size
         descriptor, self._descriptor = self._descriptor, None
         for one in descriptor, self.log.descriptor:
@@ -361,8 +363,7 @@ class ResumableFile(PartialFile):
             spool.withdraw(marker)
 
     def _take_back(self) -> None:
-        folder, published = self.folder, self._published
-        files = folder.files
+        folder, files, published = self.folder, self.folder.files, self._published
         if published is not None:
             self._published = None
             try:
@@ -372,6 +373,7 @@ class ResumableFile(PartialFile):
                 files.unlink(folder.final, published)
                 return
             self._name = self._data_name
+            self.at.sync_unpublished()
         if self._name is None or self.gone:
             return
         if self._descriptor is None:

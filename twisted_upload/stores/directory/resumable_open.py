@@ -201,6 +201,8 @@ def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
             own = _copied(at, key, log, data)
         else:
             if size > state.offset:
+                if state.phase == PUBLISHING:  # it may have been taken back a moment ago
+                    at.sync_unpublished()
                 files.truncate(data, state.offset)
             files.seek(data, state.offset)
             return data
@@ -299,20 +301,22 @@ def _found_published(at: PartialFolder, key: str, log: PartialRecord) -> None:
     """
     Note that an upload has been published; first make that durable.
 
-    :raises OSError: it cannot be: it is then published no more, because another sync could
+    If that fails, it is not taken back: its client may know that it is stored, and only the
+    note of that was lost.
+
+    :raises OSError: it cannot be made durable.
+    :raises Busy: the same, as an earlier sync of this process has failed: another one could
         succeed although the name has been lost.
-    :raises Busy: the same, as an earlier sync has failed.
     """
     folder, state = at.folder, log.state
     name = _published_name(folder, log)
-    if folder.durable:
-        if folder.sync_errors and _unpublish(at, key, name, log):
+    if folder.durable and key not in at.acknowledged:
+        if folder.sync_errors and _is_its_name(folder, name, log):
             raise Busy
         try:
             folder.files.fsync(folder.final)
         except OSError as error:
             folder.sync_errors.append(error)
-            _unpublish(at, key, name, log)
             raise
     assert state.length is not None
     state = state._replace(phase=STORED, offset=state.length, name=name)
@@ -320,14 +324,9 @@ def _found_published(at: PartialFolder, key: str, log: PartialRecord) -> None:
         log.write(state)
     except OSError:  # that its data has gone tells it too
         log.state = state
-
-
-def _unpublish(at: PartialFolder, key: str, name: str, log: PartialRecord) -> bool:
-    """Take an upload back that has not been acknowledged, unless others have taken it away."""
-    if not _is_its_name(at.folder, name, log):
-        return False
-    at.unpublish(key, name)
-    return True
+        at.could_not_note(key)
+    else:
+        at.acknowledged.discard(key)
 
 
 def _published_name(folder: Folder, log: PartialRecord) -> str:
