@@ -4,6 +4,7 @@ Runs many seeds, in several processes.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 import time
@@ -58,6 +59,9 @@ class Batch:
 def quiet() -> None:
     """Print nothing of what the daemons log, nor of what the dead still try."""
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
+    gc.collect()
+    gc.freeze()  # the code itself is no garbage
+    gc.disable()  # `Runner` collects it
     print_unraisable = sys.unraisablehook
 
     def tell(unraisable: sys.UnraisableHookArgs) -> None:

@@ -55,8 +55,6 @@ class Runner:
     def __init__(self) -> None:
         self._configurations = Configurations()
         self._runs = 0
-        gc.collect()
-        gc.freeze()  # the code itself is no garbage
 
     def run(self, plan: Plan, *, recording: bool = False) -> Outcome:
         """
@@ -64,12 +62,20 @@ class Runner:
 
         :param recording: keep a trace of what happens.
         """
-        outcome = Outcome(plan)
         self._runs += 1
-        # When garbage is collected is not ours to decide; and finalizers close files.
-        gc.disable()
         if self._runs % COLLECT_EVERY == 0:
             gc.collect()
+        # Finalizers close files: garbage must not be collected at any moment.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return self._run(plan, recording=recording)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _run(self, plan: Plan, *, recording: bool) -> Outcome:
+        outcome = Outcome(plan)
         with World(plan, self._configurations, recording=recording) as world:
             try:
                 tell(world)
