@@ -90,7 +90,7 @@ class Plan:
         """Return the plan of a seed."""
         choices = Choices(seed).fork("plan")
         plan = cls(seed)
-        plan.senders = int(2 * 30 ** (choices.random() ** 3))
+        plan.senders = int(1.5 * 12 ** (choices.random() ** 3))
         plan.arrival = choices.pick(("burst", "steady", "steady", "storm"))
         plan.seconds = choices.pick((0.5, 3.0, 10.0, 60.0))
         plan.http = choices.chance(0.7)
