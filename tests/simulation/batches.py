@@ -81,6 +81,7 @@ def run_seeds(seeds: Sequence[int]) -> Batch:
         batch.uploads += outcome.uploads
         if outcome.violation:
             batch.broken[seed] = outcome
+    gc.collect()
     batch.cpu = time.process_time() - began
     return batch
 

@@ -103,6 +103,11 @@ class Queues:
             oracle = self._programs
             process.on_death.append(lambda: oracle.died(process))
 
+    def disk_fails(self) -> None:
+        """Note that the disk of the daemons fails, or has failed."""
+        if self._programs is not None:
+            self._programs.disk_fails = True
+
     def power_cut(self) -> None:
         """End all programs; called before the disk is cut."""
         self._was_cut = True

@@ -50,7 +50,6 @@ def tell(world: World) -> None:
         scheduler.call_at(float(event["at"]), _do, world, event)
     for fault in plan.faults:
         scheduler.call_at(float(fault["at"]), _begin_fault, world, fault)
-        scheduler.call_at(float(fault["until"]), _end_faults, world, fault)
     scheduler.run(until=plan.calm - SETTLE / 2)
     world.disarm()
     scheduler.run(until=plan.calm)
@@ -106,7 +105,11 @@ def _do(world: World, event: dict[str, Any]) -> None:
 
 
 def _begin_fault(world: World, fault: dict[str, Any]) -> None:
+    # Only now: if the daemons took long to start, both times may be over already.
+    world.scheduler.call_at(float(fault["until"]), _end_faults, world, fault)
     faults = world.disk.faults
+    if fault["do"] not in ("objects", "partition"):
+        world.queues.disk_fails()
     match fault["do"]:
         case "fail":
             faults.fail(

@@ -4,6 +4,7 @@ What may be left when all is quiet: nothing.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,6 +35,9 @@ class Quiet:
         :param spare: descriptors that it may have opened once and for all since.
         """
         before, now = self._descriptors[process.name], len(process.descriptors)
+        if now > before + spare:  # a folder that was replaced is closed when it is garbage
+            gc.collect()
+            now = len(process.descriptors)
         if now > before + spare:
             things = [type(it).__name__ for it in process.descriptors.things().values()]
             raise self._history.wrong(

@@ -50,6 +50,7 @@ class ProgramRuns:
         self._contents: dict[str, bytes] = {}
         self._died: dict[str, float] = {}
         self.cut = -1.0
+        self.disk_fails = False
 
     def died(self, process: Any) -> None:
         """Note that a daemon has ended."""
@@ -92,12 +93,12 @@ class ProgramRuns:
 
     def _may_be_gone(self, run: Run) -> bool:
         """
-        Return whether an object may have been removed: it was never acknowledged, and the power
-        was cut before the removal of its marker had become durable.
+        Return whether an object may have been removed: it was never acknowledged, and the
+        removal of its marker failed, or the power was cut before it had become durable.
         """
         attempt = self._history.names.get(run.name)
         told = attempt is not None and attempt.told == STORED
-        return self._objects is not None and not told and self.cut >= 0
+        return self._objects is not None and not told and (self.cut >= 0 or self.disk_fails)
 
     def _content(self, run: Run) -> bytes | None:
         if self._objects is not None:
