@@ -19,7 +19,7 @@ from tests.simulation.choices import Choices
 from tests.simulation.queue_plans import KILL_CALLS, add_queues, object_faults
 from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Facts, Scene, Sizes
-from tests.simulation.troubles import cuts, stalls, sync_errors, visits
+from tests.simulation.troubles import cuts, stalls, sync_errors, visits, without_known_gaps
 
 __all__ = ["CALM_KINDS", "SETTLE", "Plan", "expected_lines", "facts_of", "leaves_files", "populate"]
 
@@ -116,6 +116,7 @@ class Plan:
             plan.use_queues(queues)
         else:
             plan.events += visits(choices.fork("visits"), plan.seconds)
+            plan.events = without_known_gaps(plan.events, plan.file_system)
             plan.events.sort(key=itemgetter("at"))
         return plan
 
