@@ -21,7 +21,7 @@ from tests.simulation.workload import Plan
 
 __all__ = ["Batch", "digests", "quiet", "run_many", "run_seeds"]
 
-AT_A_TIME = 20
+AT_A_TIME = 60
 """Seeds that a process runs in one go."""
 
 

@@ -19,7 +19,7 @@ from tests.simulation.world import World
 __all__ = ["Outcome", "Runner"]
 
 
-COLLECT_EVERY = 20
+COLLECT_EVERY = 100
 """Runs after which garbage is collected."""
 
 
