@@ -22,9 +22,11 @@ from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
+from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING, HookSpool
 from twisted_upload.hooks.spool_scan import SpoolScan, scan
+from twisted_upload.hooks.task import HookTask
 from twisted_upload.stores.directory.folder import Folder
 
 OTHER_OWNER = "0123456789ab"
@@ -403,6 +405,32 @@ def test_cannot_be_removed(queue: Queue) -> None:
     assert (len(found.markers), found.gone) == (5, 0)
     assert found.error is not None
     assert (len(queue.scan().markers), queue.bad.exists()) == (5, False)
+
+
+class Succeeds:
+    """A program that succeeds, after which files cannot be closed."""
+
+    def __init__(self, files: FaultyFiles) -> None:
+        self._files = files
+
+    def end_orphans(self, descriptor: int) -> bool:
+        """Return that there are none."""
+        return False
+
+    def run(self, spool: HookSpool, marker: Marker, attempt: int, held: int) -> HookEnd:
+        """Succeed."""
+        self._files.fail("close", errno.EDQUOT)
+        return HookEnd("exit status 0", succeeded=True, seconds=0.1)
+
+
+def test_cannot_be_closed(queue: Queue) -> None:
+    """A marker that cannot be closed after its program has succeeded is removed all the same."""
+    (marker, *_) = queue.scan().markers
+    command: Any = Succeeds(queue.files)
+    end = HookTask(queue.queue, marker).run(command)
+    assert end is not None
+    assert end.succeeded
+    assert len(waiting(queue.path)) == 5
 
 
 # -- owners -------------------------------------------------------------------

@@ -56,7 +56,7 @@ class HookTask:
         try:
             end = self._success or self._start(command, held)
         finally:
-            spool.files.close(held)
+            spool.files.give_up(held)  # nothing was written to it
         if not end.succeeded:
             return end
         self.succeeded |= end.ran
