@@ -115,7 +115,8 @@ def test_watch(tmp_path: Path) -> None:
         command = block("docs/guide/watch.md", "watch").replace("localhost:8080", where)
         status = block("docs/guide/watch.md", "watch-status")
         script = (
-            f"export XDG_STATE_HOME=$PWD/state\n{command.strip()} --settle 1s > watch.log &\n"
+            "export XDG_STATE_HOME=$PWD/state; touch watch.log\n"
+            f"{command.strip()} --settle 1s > watch.log &\n"
             "until grep -q deleted watch.log; do sleep 0.1; done\n"
             f"until {status.strip()} | grep 'stored: 1'; do sleep 0.1; done; kill $!; wait $!"
         )
