@@ -18,7 +18,7 @@ from tests.simulation.senders.sender import Script, Sender
 from twisted_upload.client.system import ClientSystem
 from twisted_upload.errors import OutcomeUnknown, UploadError, UploadRefused
 
-__all__ = ["CLIENTS", "ClientSender", "Trickle"]
+__all__ = ["CLIENTS", "ClientSender", "Trickle", "machine_for"]
 
 MOST_RUNS = 4
 
@@ -60,6 +60,24 @@ class Trickle(io.RawIOBase):
         return data
 
 
+def machine_for(sender: Sender, name: str) -> ClientMachine:
+    """
+    Make the machine of a sender.
+
+    :param name: for the trace, without its number.
+    """
+    scene, choices = sender.scene, sender.choices
+    return ClientMachine(
+        scene.scheduler,
+        scene.network,
+        choices.fork("machine"),
+        f"{name}{sender.number}",
+        address=sender.address,
+        profile=choices.weighted({"ext4": 3, "xfs": 2, "btrfs": 1, "weakest": 1}),
+        preemption=choices.pick((0.0, 0.0, 0.05, 0.3)),
+    )
+
+
 class ClientSender(Sender):
     """
     Sends a file with the real client, again and again until it is stored, as its user would.
@@ -73,15 +91,7 @@ class ClientSender(Sender):
     def __init__(self, scene: Scene, choices: Choices, number: int) -> None:
         super().__init__(scene, choices, number)
         self._words = ClientWords(scene.history)
-        self._machine = ClientMachine(
-            scene.scheduler,
-            scene.network,
-            choices.fork("machine"),
-            f"client{number}",
-            address=self.address,
-            profile=choices.weighted({"ext4": 3, "xfs": 2, "btrfs": 1, "weakest": 1}),
-            preemption=choices.pick((0.0, 0.0, 0.05, 0.3)),
-        )
+        self._machine = machine_for(self, "client")
         self._forgets = False  # whether what it remembers may be lost
 
     def script(self) -> Script:

@@ -164,20 +164,32 @@ class Rivals(Resuming):
         yield from super().send_pieces(attempt)
 
 
-class Deleting(Resuming):
+class _Leaving(Resuming):
+    """Leaves an upload that is not complete."""
+
+    def begin_and_send_some(self) -> Generator[float, None, Attempt | None]:
+        """Create an upload, and send less than all of it; return it, if it is unfinished."""
+        self.fresh_patience(self.patience)
+        attempt = yield from self.begin_upload()
+        if attempt is None or attempt.url is None or attempt.told == STORED:
+            return None
+        end = self.choices.below(attempt.size)
+        if end > attempt.offset:
+            yield from self.patch(attempt, attempt.offset, end)
+        return attempt
+
+
+class Deleting(_Leaving):
     """Has an upload removed that is not complete."""
 
     kind = "tus-delete"
     honest = False
 
     def script(self) -> Script:
-        self.fresh_patience(self.patience)
-        attempt = yield from self.begin_upload()
-        if attempt is None or attempt.url is None or attempt.told == STORED:
+        attempt = yield from self.begin_and_send_some()
+        if attempt is None:
             return
-        end = self.choices.below(attempt.size)
-        if end > attempt.offset:
-            yield from self.patch(attempt, attempt.offset, end)
+        assert attempt.url is not None
         attempt.may_be_gone = True
         response = yield from self.ask("DELETE", attempt.url)
         if response is None or response.status != 204:
@@ -188,20 +200,16 @@ class Deleting(Resuming):
         self.scene.history.aborted(attempt)
 
 
-class Expiring(Resuming):
+class Expiring(_Leaving):
     """Leaves an upload alone until it has expired."""
 
     kind = "tus-expire"
     honest = False
 
     def script(self) -> Script:
-        self.fresh_patience(self.patience)
-        attempt = yield from self.begin_upload()
-        if attempt is None or attempt.url is None or attempt.told == STORED:
+        attempt = yield from self.begin_and_send_some()
+        if attempt is None:
             return
-        end = self.choices.below(attempt.size)
-        if end > attempt.offset:
-            yield from self.patch(attempt, attempt.offset, end)
         if self.line is not None:
             self.line.close()
         if self.scene.facts.resume_for > 600:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from tests.simulation.choices import Choices
-from tests.simulation.clients import ClientMachine
 from tests.simulation.filesystem.inodes import Folder
 from tests.simulation.history import STORED, Attempt
 from tests.simulation.oracles.clients import WatchedFiles
+from tests.simulation.senders.client import machine_for
 from tests.simulation.senders.scene import Scene
 from tests.simulation.senders.sender import Script, Sender
 from tests.simulation.watchers import DROP, FolderEvents, RunningWatch, Writer, watch_options
@@ -56,15 +56,7 @@ class WatchSender(Sender):
 
     def __init__(self, scene: Scene, choices: Choices, number: int) -> None:
         super().__init__(scene, choices, number)
-        self._machine = ClientMachine(
-            scene.scheduler,
-            scene.network,
-            choices.fork("machine"),
-            f"watch{number}",
-            address=self.address,
-            profile=choices.weighted({"ext4": 3, "xfs": 2, "btrfs": 1, "weakest": 1}),
-            preemption=choices.pick((0.0, 0.0, 0.05, 0.3)),
-        )
+        self._machine = machine_for(self, "watch")
         self._machine.disk.plant_folder(DROP)
         self._cuts = choices.chance(0.4)
         self._fails = choices.chance(0.4)  # the disk

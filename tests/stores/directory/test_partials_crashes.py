@@ -175,12 +175,9 @@ def test_rest_is_cut_off(tmp_path: Path) -> None:
     again.close()
 
 
-def test_published_but_not_synced(tmp_path: Path) -> None:
-    """
-    If the daemon dies between publishing a file and syncing the folder, the folder is synced
-    before a client is told that the file is stored.
-    """
-    rig = rig_in(tmp_path, by_rename=True)
+def killed_after_rename(folder: Path) -> tuple[ManualRig, Sender]:
+    """Publish an upload, whose daemon dies before it syncs the folder."""
+    rig = rig_in(folder, by_rename=True)
     sender = Sender()
     sender.create(rig)
     assert isinstance(rig.files, MortalFiles)
@@ -188,6 +185,15 @@ def test_published_but_not_synced(tmp_path: Path) -> None:
     with contextlib.suppress(Killed):
         sender.send(rig, len(CONTENT))
     rig.files.bury()
+    return rig, sender
+
+
+def test_published_but_not_synced(tmp_path: Path) -> None:
+    """
+    If the daemon dies between publishing a file and syncing the folder, the folder is synced
+    before a client is told that the file is stored.
+    """
+    rig, sender = killed_after_rename(tmp_path)
     assert [*rig.stored.values()] == [CONTENT]
     files = OrderedFiles()
     again = ManualRig(tmp_path, files=files)
@@ -204,14 +210,7 @@ def both_names(folder: Path) -> tuple[str, str, Path]:
 
     :return: its id, its final name, and the path of its data.
     """
-    rig = rig_in(folder, by_rename=True)
-    sender = Sender()
-    sender.create(rig)
-    assert isinstance(rig.files, MortalFiles)
-    rig.files.kill_after("rename")
-    with contextlib.suppress(Killed):
-        sender.send(rig, len(CONTENT))
-    rig.files.bury()
+    rig, sender = killed_after_rename(folder)
     (record,) = folder.glob(".incoming/partial/*.record")
     (name,) = rig.stored
     data = record.with_suffix(".data")
