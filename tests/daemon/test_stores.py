@@ -22,9 +22,10 @@ from twisted_upload.daemon.stores import (
 from twisted_upload.daemon.system import System
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.folders import FORWARD
+from twisted_upload.hooks.marked_file import remove_file
 from twisted_upload.observability.metrics import PENDING_MULTIPARTS, combine
 from twisted_upload.stores.directory.partial_index import PartialLimits
-from twisted_upload.stores.directory.published import remove_published
+from twisted_upload.stores.directory.published import forget_first_name
 from twisted_upload.stores.directory.resumable_store import ResumableDirectoryStore
 from twisted_upload.stores.memory_budget import MOST_BYTES
 from twisted_upload.stores.s3.forward import FORWARD_JOBS
@@ -196,7 +197,8 @@ def test_forwarding(tmp_path: Path, after: str, removes: bool) -> None:
     plain, forwarding = directory_stores(stores, configuration)
     assert (plain.queues.names, forwarding.queues.names) == ((), (FORWARD,))
     runner: Any = forwarding.queues._runners[FORWARD]
-    assert (runner._command._after is remove_published) == removes
+    assert (runner._command._after is remove_file) == removes
+    assert (runner._command._before is forget_first_name) == removes
     (storage,) = stores.storages
     assert storage.objects is not None
     assert (storage.objects.stores, len(storage.objects.forwards)) == ([], 1)

@@ -17,11 +17,12 @@ from tests.support.hook_markers import failed, hooked_folder, marked, queue_of, 
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import ManualDisk
 from twisted_upload.hooks.folders import FORWARD
+from twisted_upload.hooks.marked_file import remove_file
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.interfaces import NO_METADATA, Metadata
 from twisted_upload.observability.object_counts import ForwardCounts
 from twisted_upload.stores.directory.commit_batch import commit_one
-from twisted_upload.stores.directory.published import remove_published
+from twisted_upload.stores.directory.published import forget_first_name
 from twisted_upload.stores.s3.forward import ForwardCommand, keep, runner_of
 from twisted_upload.testing.bucket import MemoryBucket
 
@@ -46,7 +47,10 @@ class Forwarding:
         self.clock.advance(MILLISECONDS / 1000)
         self.counts = ForwardCounts()
         command = ForwardCommand(
-            self.bucket, node="one", after=remove_published if remove else keep
+            self.bucket,
+            node="one",
+            before=forget_first_name if remove else keep,
+            after=remove_file if remove else keep,
         )
         self.runner = runner_of(
             *(command, self.threads, self.clock, self.clock.seconds, self.counts),

@@ -65,8 +65,8 @@ BUGS = (
     Bug(
         "found-first-name-stays",
         "stores.directory.published",
-        "    if marker.partial:\n        _remove_first_name(spool, marker)\n",
-        "",
+        "    if not marker.partial:\n        return\n",
+        "    return\n",
         "an upload whose file was put and removed has its first name after a power cut",
         "each upload is stored once",
     ),

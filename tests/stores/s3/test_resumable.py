@@ -331,7 +331,7 @@ def test_killed_before_the_put(tmp_path: Path) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("step", ["record", "remove_published", "remove"])
+@pytest.mark.parametrize("step", ["record", "remove_file", "remove"])
 def test_killed_after_the_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Whatever was done of the rest, the next daemon does all of it; there is one object."""
     program = Program()
@@ -348,8 +348,8 @@ def test_killed_after_the_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
         raise Killed
 
     with monkeypatch.context() as patch:
-        if step == "remove_published":
-            patch.setattr("twisted_upload.stores.s3.puts.remove_published", killed)
+        if step == "remove_file":
+            patch.setattr("twisted_upload.stores.s3.puts.remove_file", killed)
         else:
             patch.setattr(HookSpool, step, killed)
         with pytest.raises(Killed):

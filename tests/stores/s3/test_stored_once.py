@@ -8,10 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.hook_markers import waiting
 from tests.support.object_partials import ManualObjectPartials
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.hooks.folders import FORWARD
+from twisted_upload.hooks.marked_file import remove_file
 from twisted_upload.interfaces import PartialUpload
 
 PARTIAL = Path(".incoming", "partial")
@@ -107,6 +110,36 @@ def test_first_name_does_not_come_back(tmp_path: Path) -> None:
     other = ManualObjectPartials(tmp_path / "inbox", bucket=one.bucket)
     ask_and_send(other, identity)
     other.close()
+
+
+def test_first_name_is_gone_before_the_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Nothing is waited for between storing the object and removing the file: a daemon that dies
+    there would put it again, even if another program has taken the object away.
+    """
+    files = HalfRenames(tmp_path / "aside")
+    one = ManualObjectPartials(tmp_path / "inbox", files=files)
+    until_it_is_put(one)
+    synced: list[int] = []
+    put = one.bucket.put
+
+    def put_and_count(*arguments: Any) -> None:
+        put(*arguments)
+        synced.append(files.calls["fsync"])
+
+    monkeypatch.setattr(one.bucket, "put", put_and_count)
+
+    def remove(*arguments: Any) -> None:
+        synced.append(files.calls["fsync"])
+        remove_file(*arguments)
+
+    monkeypatch.setattr("twisted_upload.stores.s3.puts.remove_file", remove)
+    one.work()
+    assert (len(one.stored()), one.visible) == (1, [])
+    assert not [*(tmp_path / "aside").iterdir()]
+    before, after = synced
+    assert before == after
+    one.close()
 
 
 def test_only_that_name_is_removed(tmp_path: Path) -> None:

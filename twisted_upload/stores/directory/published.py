@@ -1,5 +1,5 @@
 """
-Removes a published file.  Everything here waits for the disk.
+What has to be done before a published file may be removed.  It waits for the disk.
 
 **Before the file of a resumable upload is removed, the name that its data had while it was
 unfinished is removed, durably**: a crash may have left that name, or may bring it back
@@ -12,32 +12,30 @@ from __future__ import annotations
 import contextlib
 import os
 
-from twisted_upload.hooks.marked_file import remove_file
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.partial_folder import DATA, PARTIAL
 
-__all__ = ["remove_published"]
+__all__ = ["forget_first_name"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
-def remove_published(spool: HookSpool, marker: Marker) -> None:
+def forget_first_name(spool: HookSpool, marker: Marker) -> None:
     """
-    Remove the file of a marker: see `remove_file`.  A resumable upload remains stored for
-    its client.
+    Remove the first name of the file of a marker, if it is of a resumable upload, which
+    remains stored for its client.
 
-    That costs one more sync, of ``.incoming/partial/``, for the file of such an upload only.
+    Do it before the file is put anywhere, and not between that and its removal: a daemon that
+    dies in between leaves a file that is put again, even if its object has been taken away.
+
+    It costs one sync, of ``.incoming/partial/``.
 
     :raises OSError: it cannot be removed.
     """
-    if marker.partial:
-        _remove_first_name(spool, marker)
-    remove_file(spool, marker)
-
-
-def _remove_first_name(spool: HookSpool, marker: Marker) -> None:
+    if not marker.partial:
+        return
     files, name = spool.files, marker.partial + DATA
     try:
         folder = files.open(f"{INCOMING}/{PARTIAL}", _FOLDER, folder=spool.final)

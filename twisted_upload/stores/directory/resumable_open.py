@@ -245,7 +245,7 @@ def settle(at: PartialFolder, key: str) -> bool:
 
 
 def _remove_data(at: PartialFolder, key: str) -> None:
-    # Another process may be removing the file: see `remove_published`.
+    # Another process may be removing the file: see `forget_first_name`.
     with contextlib.suppress(FileNotFoundError):
         at.files.unlink(at.descriptor, key + DATA)
 

@@ -43,8 +43,8 @@ __all__ = [
     "ATTEMPTS",
     "FORWARD_DEADLINE",
     "FORWARD_JOBS",
-    "After",
     "ForwardCommand",
+    "Step",
     "keep",
     "mark_of",
     "runner_of",
@@ -63,12 +63,12 @@ ATTEMPTS = 3
 AGAIN_AFTER = 3600.0
 """Seconds after which a file that was set aside is tried again."""
 
-After = Callable[[HookSpool, Marker], object]
-"""What is done with a file when its object is stored.  Waits for the disk."""
+Step = Callable[[HookSpool, Marker], object]
+"""What is done with a file before it is put, or when its object is stored.  Waits for the disk."""
 
 
 def keep(spool: HookSpool, marker: Marker) -> None:
-    """Leave a forwarded file where it is."""
+    """Leave a file as it is."""
 
 
 def runner_of(
@@ -114,12 +114,16 @@ class ForwardCommand:
 
     :param bucket: where to.
     :param node: name of this node, for the metadata of objects.
-    :param after: what is done with a file when its object is stored.
+    :param before: what is done with a file before it is put.
+    :param after: what is done with it when its object is stored.
     """
 
-    def __init__(self, bucket: IBucket, *, node: str = "", after: After = keep) -> None:
+    def __init__(
+        self, bucket: IBucket, *, node: str = "", before: Step = keep, after: Step = keep
+    ) -> None:
         self._bucket = _UntilStopped(bucket)
         self._node = node
+        self._before = before
         self._after = after
 
     def use(self, bucket: IBucket) -> None:
@@ -156,6 +160,7 @@ class ForwardCommand:
             if descriptor is None:
                 return nothing_to_do("the file is gone")
             try:
+                self._before(spool, marker)
                 self._put(files, marker, descriptor)
             finally:
                 files.close(descriptor)

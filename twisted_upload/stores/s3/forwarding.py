@@ -12,9 +12,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import CannotStart
 from twisted_upload.hooks.interfaces import IHookCounts, IHookThreads
+from twisted_upload.hooks.marked_file import remove_file
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
-from twisted_upload.stores.directory.published import remove_published
+from twisted_upload.stores.directory.published import forget_first_name
 from twisted_upload.stores.s3.bucket import IBucket
 from twisted_upload.stores.s3.cleaner import PendingCleaner
 from twisted_upload.stores.s3.forward import FORWARD_JOBS, ForwardCommand, keep, runner_of
@@ -65,7 +66,10 @@ class Forwarding:
         self._now = now
         self._node = node
         self._command = ForwardCommand(
-            bucket, node=node, after=remove_published if remove else keep
+            bucket,
+            node=node,
+            before=forget_first_name if remove else keep,
+            after=remove_file if remove else keep,
         )
         self._runner = runner_of(
             *(self._command, threads, clock, now, counts), chance=chance, jobs=jobs

@@ -36,10 +36,11 @@ from twisted_upload.disk.threads import IDisk
 from twisted_upload.errors import StoreFailed
 from twisted_upload.hooks.folders import HOOKS
 from twisted_upload.hooks.interfaces import IHookCounts, IHookThreads
+from twisted_upload.hooks.marked_file import remove_file
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.runner import HookRunner
 from twisted_upload.hooks.spool import HookSpool
-from twisted_upload.stores.directory.published import remove_published
+from twisted_upload.stores.directory.published import forget_first_name
 from twisted_upload.stores.directory.store import DirectoryStore
 from twisted_upload.stores.s3.bucket import IBucket
 from twisted_upload.stores.s3.forward import ForwardCommand, runner_of
@@ -92,7 +93,9 @@ class Puts:
         chance: Callable[[], float],
     ) -> HookRunner:
         """Return what puts the files; it is the ``forward`` of the store on disk."""
-        self._command = ForwardCommand(self._bucket, node=node, after=self._after)
+        self._command = ForwardCommand(
+            self._bucket, node=node, before=forget_first_name, after=self._after
+        )
         return runner_of(
             *(self._command, threads, self._clock, now, counts), chance=chance, done=self._done
         )
@@ -220,7 +223,7 @@ class Puts:
             program.is_object(url, marker.name, marker.size, marker.sha256)
             queue.record(program)
             self._recorded[marker.name] = queue, program
-        remove_published(spool, marker)
+        remove_file(spool, marker)
         spool.sync_folder()
 
     def _done(self, marker: Marker) -> None:
