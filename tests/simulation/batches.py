@@ -61,7 +61,7 @@ def quiet() -> None:
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
     gc.collect()
     gc.freeze()  # the code itself is no garbage
-    gc.disable()  # `Runner` collects it
+    gc.disable()  # `Runner` and `run_seeds` collect it
     print_unraisable = sys.unraisablehook
 
     def tell(unraisable: sys.UnraisableHookArgs) -> None:

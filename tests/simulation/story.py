@@ -181,7 +181,7 @@ def _end(world: World) -> None:
     scheduler = world.scheduler
     began = scheduler.now
     world.stop_all()
-    longest = float(world.options.get("drain", 30)) + MAX_STOP_TIME + 1.0
+    longest = float(world.options.get("drain", 10)) + MAX_STOP_TIME + 1.0
     processes = [it.process for it in world.daemons if it is not None]
     if not scheduler.run(
         until=began + longest, condition=lambda: not any(it.alive for it in processes)

@@ -38,3 +38,4 @@ def test_can_fail(path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
+    assert "\nplan: " in f"\n{done.stdout}", done.stderr

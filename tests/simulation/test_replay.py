@@ -42,7 +42,7 @@ def test_plan_as_text() -> None:
 
 
 def test_without_a_sender() -> None:
-    """Leaving out one sender does not change what another one does: plans can be made smaller."""
+    """A sender can be left out: plans can be made smaller."""
     runner, plan = Runner(), Plan(3, senders=4, weights={"raw-whole": 1.0}, late=0, seconds=1.0)
     whole = runner.run(plan, recording=True)
     plan.without = [0]

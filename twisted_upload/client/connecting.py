@@ -168,7 +168,10 @@ def _addresses(target: Target, left: Callable[[], float | None], waiter: Waiter)
             found.append(error)
         done.set()
 
-    system.start(run, "lookup")
+    try:
+        system.start(run, "lookup")
+    except RuntimeError as error:
+        raise CouldNotConnect(f"cannot look up {target.host}: {error}") from error
     while True:
         waiter.check()
         if done.wait(min(_LOOK, left() or _LOOK)):

@@ -19,11 +19,16 @@ def lock_file(path: str, files: ClientFiles) -> Callable[[], None] | None:
     Lock a file, which is created.
 
     :return: releases the lock, and removes the file; `None` if it is locked already.
-    :raises OSError: it cannot be created.
+    :raises OSError: it cannot be created, or not be locked.
     """
     for _ in range(3):
         descriptor = files.open(path, os.O_RDWR | os.O_CREAT)
-        if not files.lock(descriptor):
+        try:
+            locked = files.lock(descriptor)
+        except OSError:
+            files.close(descriptor)
+            raise
+        if not locked:
             files.close(descriptor)
             return None
         if _is_there(files, path, descriptor):

@@ -121,6 +121,9 @@ class ClientFiles:
         descriptor = os.open(folder, os.O_RDONLY | _ALWAYS)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # this file system cannot
+                raise
         finally:
             os.close(descriptor)
 
@@ -142,8 +145,9 @@ class ClientFiles:
 
     def lock(self, descriptor: int) -> bool:
         """
-        Try to lock a file exclusively, wherever the system can; return whether another
-        one has it.
+        Try to lock a file exclusively, wherever the system can; return whether this succeeded.
+
+        :raises OSError: it cannot be locked here.
         """
         # Imported here, because each is there on some systems only.
         try:
@@ -152,7 +156,7 @@ class ClientFiles:
             return self._lock_by_msvcrt(descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return False
         return True
 

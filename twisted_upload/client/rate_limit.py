@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted_upload.client.system import SYSTEM, ClientSystem
+from twisted_upload.client.system import SYSTEM
 
 __all__ = ["RateLimit"]
 
@@ -25,16 +25,14 @@ class RateLimit:
     def __init__(
         self,
         rate: int,
-        clock: Callable[[], float] | None = None,
-        sleep: Callable[[float], object] | None = None,
-        *,
-        system: ClientSystem = SYSTEM,
+        clock: Callable[[], float] = SYSTEM.monotonic,
+        sleep: Callable[[float], object] = SYSTEM.pause,
     ) -> None:
         self._rate = rate
-        self._clock = clock or system.monotonic
-        self._sleep = sleep or system.pause
-        self._lock = system.mutex()
-        self._free_from = self._clock()
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = SYSTEM.mutex()
+        self._free_from = clock()
 
     @property
     def piece(self) -> int:

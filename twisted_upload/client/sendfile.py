@@ -38,7 +38,7 @@ _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _SOCKET_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ETIMEDOUT, errno.ECONNABORTED)
 
 
-def can_send_in_kernel(system: ClientSystem = SYSTEM) -> bool:
+def can_send_in_kernel(system: ClientSystem) -> bool:
     """Return whether this system has the calls that `SendFile` needs; some lack pipe2(2)."""
     return system.sockets.sends_files and system.files.has_pipes
 

@@ -9,7 +9,7 @@ Two rules for anyone who changes this file:
 
 1. An upload ends exactly once: stored, refused or aborted.
 2. Success is answered if, and only if, the store has reported it stored; and a refusal
-   only if the file is not visible.
+   only if, as far as the store can say (`IMayBeVisible`), the file is not visible.
 
 ==========  ==========================  ========================================
 state       meaning                     what may happen there

@@ -225,6 +225,8 @@ class _Scan:
         spool, files = self._spool, self._spool.files
         ours = spool.name_of(identity)
         status, removed = files.status_of(ours, folder=spool.waiting), False
+        if status.st_nlink < 2:
+            return False
         for folder in (spool.waiting, spool.failed):
             with files.scan(folder) as names:
                 found = [name for name in names if name.startswith(f"{identity}.")]

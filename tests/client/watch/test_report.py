@@ -5,15 +5,21 @@ What a watched folder reports: lines, and the status.
 from __future__ import annotations
 
 import copy
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
 
+from twisted_upload.client.file_lock import lock_file
+from twisted_upload.client.system import SYSTEM, ClientSystem
 from twisted_upload.client.watch.folder import FolderScan, Found
 from twisted_upload.client.watch.record import Identity, SentFile
 from twisted_upload.client.watch.report import STILL_LINE, WatchReport
 from twisted_upload.client.watch.status import (
+    LOCK,
     LockedFolder,
     WatchStatus,
     is_watched,
@@ -148,3 +154,24 @@ def test_one_process(tmp_path: Path) -> None:
     locked.close()
     assert not is_watched(state)
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_two_that_look_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that only looks whether a folder is watched is not taken for one that watches."""
+    state = str(tmp_path / "state")
+    LockedFolder(state).close()
+    looks = lock_file(os.path.join(state, LOCK), SYSTEM.files)
+    assert looks is not None
+    monkeypatch.setattr(ClientSystem, "pause", lambda system, seconds: looks())
+    assert not is_watched(state)
+
+
+def test_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without locks is told as that, and not as another process."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="No locks available"):
+        LockedFolder(str(tmp_path / "state"))

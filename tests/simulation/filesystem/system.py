@@ -140,11 +140,11 @@ class FileSystem(Tree):
 
     # For oracles: no process, no faults
 
-    def find(self, path: str, *, follow: bool = True) -> Inode:
+    def find(self, path: str) -> Inode:
         """
         Return what is at a path.
 
-        :raises OSError: nothing.
+        :raises OSError: there is nothing.
         """
         inode: Inode = self.root
         for name in path.split("/"):

@@ -1,7 +1,7 @@
 """
 Bugs that were real, and that the simulation has found: each is what its fix has replaced.
 
-For each there is a plan in `tests/simulation/regressions`, in which it breaks a promise.
+For most there is a plan in `tests/simulation/regressions`, in which it breaks a promise.
 """
 
 from __future__ import annotations

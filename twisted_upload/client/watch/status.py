@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -73,21 +74,27 @@ class LockedFolder:
     def __init__(self, path: str, system: ClientSystem = SYSTEM) -> None:
         make_durable_folders(system.files, os.path.abspath(path), 0o700)
         self.path = path
-        for _ in range(_TRIES):
-            release = lock_file(os.path.join(path, LOCK), system.files)
-            if release is not None:
-                self.close = release
-                return
+        release = _try_lock(path, system)
+        if release is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
+        self.close = release
+
+
+def _try_lock(path: str, system: ClientSystem) -> Callable[[], None] | None:
+    for number in range(_TRIES):
+        if number:
             system.pause(_PAUSE)  # one that only looks has it for a moment
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
+        release = lock_file(os.path.join(path, LOCK), system.files)
+        if release is not None:
+            return release
+    return None
 
 
 def is_watched(path: str) -> bool:
     """Return whether a process watches the folder whose state is in this one."""
-    lock, files = os.path.join(path, LOCK), SYSTEM.files
     try:
-        files.status_of(lock, follow=True)
-        release = lock_file(lock, files)
+        SYSTEM.files.status_of(os.path.join(path, LOCK), follow=True)
+        release = _try_lock(path, SYSTEM)
     except OSError:
         return False
     if release is None:

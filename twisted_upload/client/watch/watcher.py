@@ -275,8 +275,8 @@ class Watcher:
         if sent is None:
             sent = await self._upload(found)
         else:
+            self._finishing.add(found.path)
             self._report.begun(found)
-        self._finishing.add(found.path)
         done = await self._run(functools.partial(self._finish, found, sent))
         self._files.forget(found.path)
         self._server.seconds = 0.0

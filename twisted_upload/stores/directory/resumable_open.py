@@ -224,7 +224,7 @@ def settle(at: PartialFolder, key: str) -> bool:
         return False
     try:
         descriptor = open_locked(at, key)
-    except (Missing, InUse):
+    except (Missing, InUse, UploadRefused):
         return False
     opened = [descriptor]
     try:

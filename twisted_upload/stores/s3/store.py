@@ -28,7 +28,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.core.names import suffix_of
-from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import IDisk, PoolStopped
 from twisted_upload.errors import Busy, CannotStart, StoreFailed, TooLarge, UploadRefused
 from twisted_upload.hooks.folders import HOOKS
@@ -118,7 +117,6 @@ class S3Store:
         self.pending: PendingUploads | None = None
         self._cleaner: PendingCleaner | None = None
         self._bucket = bucket
-        self._files: Files  # of the directory, since it was opened
         self._threads = threads
         self._parts = Lane(threads, MOST_PARTS_SENT)
         self._clock = clock
@@ -135,7 +133,6 @@ class S3Store:
         self.local.open()
         folder = self.local.folder()
         assert folder is not None
-        self._files = folder.files
         try:
             self.pending = PendingUploads(
                 self._bucket, folder.incoming, folder.files, self._node, self.now
@@ -199,7 +196,7 @@ class S3Store:
         mark = None if queue is None else (queue, queue.marker(moment, arrival, now))
         original = local.original_in_name(arrival)
         origin = Origin(arrival, now, moment, original, self._node, self._suffix)
-        upload = ObjectUpload(self.pending.bucket, origin, self._files, mark)
+        upload = ObjectUpload(self.pending.bucket, origin, local.files, mark)
         return S3Incoming(self, upload, arrival, now, failed)
 
     def refusal(self) -> UploadRefused | None:
