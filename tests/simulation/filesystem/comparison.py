@@ -114,8 +114,9 @@ def compare(kind: str, folder: Path, seed: int, user: int, length: int = LENGTH)
     wrong: list[str] = []
     before = os.umask(_umask)
     try:
-        with _as_user(user):
-            real = Actor(Files(), str(path))
+        # By a relative name: what is above the folder may be closed to the other user.
+        with contextlib.chdir(folder), _as_user(user):
+            real = Actor(Files(), path.name)
             for number, step in enumerate(steps):
                 expected, found = real.do(step), simulated.do(step)
                 if expected != found:
