@@ -237,10 +237,10 @@ class UploadService(ListenerService[Frontend[Any]]):
         Make load balancers use another server: they do if they cannot connect.
         """
         for bound in leaving:
-            drop_new_connections(bound.port, bound.frontend.sockets)
+            drop_new_connections(bound.port, self._sockets)
         await self._wait(HANDSHAKES_TIMEOUT, Deferred())
         for bound in leaving:
-            accept_the_rest(bound.port, bound.frontend.sockets)
+            accept_the_rest(bound.port, self._sockets)
         await DeferredList([bound.close() for bound in leaving])
 
     async def _close(self, storage: Storage) -> None:
