@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,14 +114,14 @@ def test_invalid_data(noise: bytes, cut: int) -> None:
 
 def test_valid(files: Files) -> None:
     """A certificate with a long validity gives no warning; its expiry is on the metrics page."""
-    certificates = Certificates([files.endpoint(), object()])
+    certificates = Certificates([files.endpoint(), object()], time.time)
     certificates.check()
     ((_, days, text),) = certificates.expiries()
     assert days == 89
     assert text.startswith(f"it is valid until {formatted(files.ends)}, for ")
     ends = files.ends.timestamp()
     assert certificates.samples() == {CERTIFICATE_ENDS.name: {(str(files.chain),): ends}}
-    assert Certificates().samples() == {CERTIFICATE_ENDS.name: {}}
+    assert Certificates([], time.time).samples() == {CERTIFICATE_ENDS.name: {}}
 
 
 def test_first_and_last_moment(files: Files) -> None:
@@ -139,7 +140,7 @@ def test_another_certificate_in_the_file(tmp_path: Path) -> None:
     files = Files(tmp_path)
     with files.chain.open("ab") as chain:
         chain.write(authority().issue_cert("x", not_after=in_days(5)).cert_chain_pems[0].bytes())
-    certificates = Certificates([files.endpoint()])
+    certificates = Certificates([files.endpoint()], time.time)
     certificates.check()
     ((_, days, text),) = certificates.expiries()
     assert days == 4
@@ -182,7 +183,7 @@ def test_warnings(files: Files) -> None:
 def test_renewed(files: Files) -> None:
     """A certificate that changed on disk is read, logged with both dates, and then presented."""
     endpoint = files.endpoint()
-    certificates = Certificates([endpoint])
+    certificates = Certificates([endpoint], time.time)
     assert not certificates.read()
     before, old = endpoint.identity, files.ends
     files.renew(120)
@@ -200,7 +201,7 @@ def test_same_files_at_two_ports(files: Files) -> None:
     """A certificate of two ports is renewed at both, and logged once."""
     endpoints = [files.endpoint(), files.endpoint()]
     files.renew(120)
-    renewal = Certificates(endpoints).read()
+    renewal = Certificates(endpoints, time.time).read()
     assert len(renewal.changes.made) == 1
     renewal.show()
     assert len({endpoint.identity.validity.ends for endpoint in endpoints}) == 1
@@ -228,7 +229,7 @@ def test_bad_renewal(bad: str, files: Files) -> None:
     change, why = BAD[bad]
     change(files)
     with pytest.raises(CannotStart, match=why) as raised:
-        Certificates([endpoint]).read()
+        Certificates([endpoint], time.time).read()
     assert str(files.key.parent) in str(raised.value)
     assert str(raised.value).endswith(
         "; the old certificate stays in use: fix the files, then reload again"
@@ -247,7 +248,7 @@ def test_invalid_renewal_is_a_configuration_error(files: Files) -> None:
     endpoint = files.endpoint()
     files.chain.write_text("x")
     with pytest.raises(WrongConfiguration):
-        Certificates([endpoint]).read()
+        Certificates([endpoint], time.time).read()
 
 
 # The real daemon

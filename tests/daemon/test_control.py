@@ -61,7 +61,7 @@ class Rig:
             configuration=configuration("old"),
             read=self._read,
             apply=self._apply,
-            certificates=Certificates([]),
+            certificates=Certificates([], lambda: 0.0),
             renew=self._renew,
         )
 

@@ -71,7 +71,8 @@ def make_service(
     status = builder.of_status_port(configuration)
     endpoints = [builder.of_listener(listener) for listener in configuration.listeners]
     builder.check_sockets_are_taken()
-    certificates = Certificates(named.endpoint for each in endpoints for named in each)
+    presenting = [named.endpoint for each in endpoints for named in each]
+    certificates = Certificates(presenting, system.now)
     certificates.check()
     service: UploadService | Supervisor
     reporter: Reporter | None = None
@@ -228,9 +229,9 @@ def reconfigure_process(
     service.reconfigure(settings, configuration.settings.drain, slots)
 
 
-def certificates_of(service: UploadService | Supervisor) -> Certificates:
+def certificates_of(service: UploadService | Supervisor, system: System) -> Certificates:
     """Return the certificates of a daemon."""
-    return Certificates(service.tls_endpoints)
+    return Certificates(service.tls_endpoints, system.now)
 
 
 def renew(service: UploadService | Supervisor, renewal: Renewal) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 
 from twisted.application.service import Service
@@ -82,12 +81,10 @@ class Certificates:
 
     :param endpoints: all endpoints that the daemon listens on; only TLS endpoints have
         certificates.
-    :param now: tells the time in seconds since the epoch.
+    :param now: returns the time in seconds since the epoch.
     """
 
-    def __init__(
-        self, endpoints: Iterable[object] = (), now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, endpoints: Iterable[object], now: Callable[[], float]) -> None:
         self._endpoints = [one for one in endpoints if isinstance(one, TLSServerEndpoint)]
         self._now = now
 

@@ -103,7 +103,8 @@ def _check_ports(
     endpoints = [
         named for listener in configuration.listeners for named in builder.of_listener(listener)
     ]
-    _check_certificates(Certificates(named.endpoint for named in endpoints), say)
+    certificates = Certificates([named.endpoint for named in endpoints], System().now)
+    _check_certificates(certificates, say)
     for name, endpoint in endpoints if status is None else [*endpoints, status]:
         if isinstance(endpoint, InheritedEndpoint):
             say(f"{name}: passed by systemd")

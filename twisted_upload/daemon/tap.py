@@ -188,7 +188,8 @@ def makeService(options: Options) -> IService:
         if twistd is not None and not twistd.get("logger"):
             form = options.configuration.settings.log_format
             observer = observer_for(twistd, os.environ, form, clock)
-        service = make_service(options.configuration, clock, options.manager, observer)
+        system = System()
+        service = make_service(options.configuration, clock, options.manager, observer, system)
         service.observer = observer
         if twistd is not None:
             # twistd would print a traceback.
@@ -200,8 +201,8 @@ def makeService(options: Options) -> IService:
                 options.manager,
                 configuration=options.configuration,
                 read=options.configured,
-                apply=lambda configuration: reconfigure(service, configuration, System()),
-                certificates=certificates_of(service),
+                apply=lambda configuration: reconfigure(service, configuration, system),
+                certificates=certificates_of(service, system),
                 renew=lambda renewal: renew(service, renewal),
             ).begin()
             check_pid_file(twistd.get("pidfile"))
