@@ -18,7 +18,7 @@ from twisted_upload.cli.patterns import Patterns
 from twisted_upload.cli.watch_options import WatchOptions
 from twisted_upload.cli.watching import Watching
 from twisted_upload.client.targets import parse_target
-from twisted_upload.client.watch.status import LockedFolder
+from twisted_upload.client.watch.status import LockedFolder, WatchStatus
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.errors import OutcomeUnknown
 from twisted_upload.receipt import Receipt
@@ -102,6 +102,7 @@ class _NotedWatching(Watching):
 
     on_receipt: Callable[[str, Receipt], object]
     on_unknown: Callable[[str], object]
+    status: WatchStatus | None = None
 
     def send(self, path: str, name: str) -> Deferred[Receipt]:
         """See `ISender`."""
@@ -117,10 +118,9 @@ class _NotedWatching(Watching):
 
         return super().send(path, name).addCallbacks(note, note_failure)
 
-    @property
-    def trouble(self) -> str:
-        """What it says is in its way."""
-        return self._report.trouble
+    def _write(self, status: WatchStatus) -> None:
+        self.status = status
+        super()._write(status)
 
 
 class RunningWatch:
@@ -168,7 +168,8 @@ class RunningWatch:
     @property
     def trouble(self) -> str:
         """What it says is in its way; empty if nothing is."""
-        return "" if self._watching is None else self._watching.trouble
+        watching = self._watching
+        return "" if watching is None or watching.status is None else watching.status.trouble
 
     def _main(self) -> None:
         process, reactor = self.process, self._reactor

@@ -55,11 +55,6 @@ class WatchReport:
         self._strange: set[str] = set()
         self._timer: IDelayedCall | None = None
 
-    @property
-    def trouble(self) -> str:
-        """Return why the server or the folder cannot be used at the moment."""
-        return self._status.trouble
-
     def scanned(self, scan: FolderScan, waiting: int) -> None:
         """See `IWatchReport`."""
         status = self._status
