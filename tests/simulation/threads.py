@@ -78,14 +78,10 @@ class SimulatedThreads(ThreadCalls):
     What `DiskThreads` asks of the system.
 
     :param process: whose threads they are.
-    :param most: how many it may have; further ones cannot be started.
-    :ivar started: how many it has started.
     """
 
-    def __init__(self, process: Process, most: int = 1000) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
-        self._most = most
-        self.started = 0
 
     def queue(self) -> SimulatedQueue:
         """Make a queue."""
@@ -94,9 +90,6 @@ class SimulatedThreads(ThreadCalls):
     def start(self, function: Callable[[], object], name: str) -> None:
         """Start a thread."""
         self._process.step("clone", name)
-        if self.started >= self._most:
-            raise RuntimeError("can't start new thread")
-        self.started += 1
         self._process.scheduler.spawn(function, self._process, name)
 
     def give_way(self, niceness: int) -> None:

@@ -190,8 +190,6 @@ class Network:
         *,
         address: str = "10.0.0.7",
         choices: Choices | None = None,
-        user: int = 1000,
-        pid: int = 0,
     ) -> Connection:
         """
         Connect a scripted peer.
@@ -199,13 +197,11 @@ class Network:
         :param host: address to connect to; the path of a unix socket if ``port`` is 0.
         :param address: the peer's.
         :param choices: decide how long what is sent takes; the network's by default.
-        :param user: the peer's user, for a unix socket.
-        :param pid: the peer's process, for a unix socket.
         """
         stream: Any
         if not port:
             stream = UnixStream(self)
-            stream.credentials = (pid or 4711, user, user)
+            stream.credentials = (4711, 1000, 1000)
             connection = Connection(self, peer, "")
             self.scheduler.call_soon(self._connect_unix, stream, connection, host)
             return connection

@@ -88,9 +88,8 @@ class Deaf(Sender):
             end = attempt.size if choices.chance(0.7) else choices.below(attempt.size)
             self.fresh_patience(30)
             whole = yield from self.send_content(line, attempt, 0, end)
-            if whole and end == attempt.size and line.is_open:
-                attempt.complete = True
-                line.half_close()
+            if whole and end == attempt.size:
+                self.send_end(line, attempt)
             yield from self.pause(choices.between(0, 60))
             if choices.chance(0.3):
                 line.vanish()

@@ -19,11 +19,9 @@ CONTINUE_PATIENCE = 1.0
 """Seconds that a client waits for ``100 Continue`` before it sends the body all the same."""
 
 
-def head_of(
-    method: str, path: str, fields: Mapping[str, str], *, host: str = "box.example"
-) -> bytes:
+def head_of(method: str, path: str, fields: Mapping[str, str]) -> bytes:
     """Return the head of a request."""
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: box.example"]
     lines += [f"{name}: {value}" for name, value in fields.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 

@@ -107,9 +107,8 @@ class RawSender(Sender):
     def send_all(self, line: Line, attempt: Attempt) -> Generator[float, None, bool]:
         """Send all of it, and its end; return whether it went out."""
         sent = yield from self.send_content(line, attempt, 0, attempt.size)
-        if sent and line.is_open:
-            attempt.complete = True
-            line.half_close()
+        if sent:
+            self.send_end(line, attempt)
         return sent
 
     def read_answer(self, line: Line, attempt: Attempt) -> Script:
@@ -149,9 +148,7 @@ class InPieces(RawSender):
             if choices.chance(0.5):
                 yield from self.pause(choices.between(0, most))
         else:
-            if line.is_open:
-                attempt.complete = True
-                line.half_close()
+            self.send_end(line, attempt)
         yield from self.read_answer(line, attempt)
 
 
@@ -176,9 +173,8 @@ class Slow(RawSender):
                 break
             at = end
             yield from self.wait_for_answer(line, min(seconds, self.left()))
-        if at >= attempt.size and line.is_open and not line.fin:
-            attempt.complete = True
-            line.half_close()
+        if at >= attempt.size and not line.fin:
+            self.send_end(line, attempt)
         yield from self.read_answer(line, attempt)
 
     def wait_for_answer(self, line: Line, seconds: float) -> Script:
@@ -213,9 +209,8 @@ class Resets(RawSender):
         choices = self.choices
         end = attempt.size if choices.chance(0.4) else choices.below(attempt.size + 1)
         yield from self.send_content(line, attempt, 0, end)
-        if end == attempt.size and choices.chance(0.7) and line.is_open:
-            attempt.complete = True
-            line.half_close()
+        if end == attempt.size and choices.chance(0.7):
+            self.send_end(line, attempt)
         if choices.chance(0.5):
             yield from self.pause(choices.between(0, 0.05))
         line.reset()
@@ -238,9 +233,8 @@ class Urgent(RawSender):
                 continue  # no room for it: it is sent as an ordinary byte
             at += 1
             attempt.sent = max(attempt.sent, at)
-        if (yield from self.send_content(line, attempt, at, size)) and line.is_open:
-            attempt.complete = True
-            line.half_close()
+        if (yield from self.send_content(line, attempt, at, size)):
+            self.send_end(line, attempt)
         yield from self.read_answer(line, attempt)
 
 
@@ -254,9 +248,8 @@ class Vanishes(RawSender):
     def upload(self, line: Line, attempt: Attempt) -> Script:
         end = self.choices.below(attempt.size + 1)
         yield from self.send_content(line, attempt, 0, end)
-        if end == attempt.size and line.is_open:
-            attempt.complete = True
-            line.half_close()
+        if end == attempt.size:
+            self.send_end(line, attempt)
         yield from self.pause(self.choices.between(0, 0.2))
         line.vanish()
         self.scene.history.aborted(attempt)

@@ -286,12 +286,11 @@ class Sender:
         return sent
 
     def send_content(
-        self, line: Line, attempt: Attempt, start: int, end: int, *, early: bool = True
+        self, line: Line, attempt: Attempt, start: int, end: int
     ) -> Generator[float, None, bool]:
         """
-        Send a piece of a content.
+        Send a piece of a content; stop when the other side has something to say.
 
-        :param early: stop when the other side has something to say.
         :return: whether all of it was sent.
         """
         at = start
@@ -299,7 +298,7 @@ class Sender:
             piece = attempt.piece(at, min(end, at + _PIECE))
             sent = 0
             while sent < len(piece):
-                if not line.is_open or (early and (line.spoken or line.fin)):
+                if not line.is_open or line.spoken or line.fin:
                     return False
                 sent += line.connection.send(piece if not sent else memoryview(piece)[sent:])
                 attempt.sent = max(attempt.sent, at + sent)
@@ -307,6 +306,12 @@ class Sender:
                     yield self.left()
             at += len(piece)
         return True
+
+    def send_end(self, line: Line, attempt: Attempt) -> None:
+        """Send the end of an upload by a half-close, if the connection is still open."""
+        if line.is_open:
+            attempt.complete = True
+            line.half_close()
 
     def hear(self, line: Line) -> Generator[float, None, bytes]:
         """Return what comes until the other side ends."""
