@@ -18,12 +18,15 @@ from twisted_upload.errors import (
     Conflict,
     CouldNotConnect,
     NoSpace,
+    NotAllowed,
     OutcomeUnknown,
     ReceiptMismatch,
+    ShuttingDown,
     SourceChanged,
     TooLarge,
     Unauthorized,
     UploadError,
+    UploadRefused,
 )
 
 BREAKS = st.lists(st.tuples(st.integers(0, 2500) | st.integers(-3, -1), st.booleans()), max_size=8)
@@ -201,6 +204,28 @@ def test_refused_for_now(method: str, status: int, code: str) -> None:
     network.run(http_upload(job))
     assert network.server.stored == [DATA]
     assert network.slept > 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (503, "shutting-down", ShuttingDown),
+        (403, "not-allowed", NotAllowed),
+        (503, "new", UploadRefused),
+    ],
+)
+def test_refused_before_the_request_was_read(
+    status: int, code: str, kind: type[UploadRefused]
+) -> None:
+    """A rejected connection is told its code as a line, and that is the code of the error."""
+    line = answer(status, {"Retry-After": "7"}, f"上传失败: {code} not now\n".encode())
+    for has_tus, method in ((True, "POST"), (False, "PUT")):
+        network = Network(ModelServer(has_tus=has_tus, refusals={method: [line] * 2}))
+        job, _ = job_for(Content(DATA), network, patience=0)
+        with pytest.raises(kind, match="not now") as raised:
+            network.run(http_upload(job))
+        assert raised.value.code == code
+        assert raised.value.retry_after == 7
 
 
 def test_refused_for_too_long() -> None:

@@ -13,7 +13,7 @@ import httptools
 
 from twisted_upload.client.conversation import ConnectionBroken, Conversation, Receive
 from twisted_upload.client.targets import Target
-from twisted_upload.core.answers import CODES, clean_text, quoted, speaks_tls
+from twisted_upload.core.answers import CODES, clean_text, quoted, read_answer, speaks_tls
 from twisted_upload.errors import (
     Busy,
     CouldNotConnect,
@@ -183,7 +183,7 @@ def error_in(response: Response) -> UploadError:
     Its code, and the explanation, are those of the server; of another program between it
     and us only the status is known.
     """
-    error = _problem_in(response) or _error_of_status(response)
+    error = _problem_in(response) or _line_in(response) or _error_of_status(response)
     if isinstance(error, UploadRefused):
         error.retry_after = float(response.number("retry-after") or 0)
     return error
@@ -198,6 +198,12 @@ def _problem_in(response: Response) -> UploadRefused | None:
     refusal = CODES.get(code, UploadRefused)(explanation)
     refusal.code = clean_text(code)
     return refusal
+
+
+def _line_in(response: Response) -> UploadRefused | None:
+    """Return what a server says that has not read the request, and so not its ``Accept``."""
+    answer = read_answer(response.body)
+    return answer if isinstance(answer, UploadRefused) else None
 
 
 def _error_of_status(response: Response) -> UploadError:
