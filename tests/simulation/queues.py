@@ -105,6 +105,7 @@ class Queues:
 
     def disk_fails(self) -> None:
         """Note that the disk of the daemons fails, or has failed."""
+        self.files.disk_fails = True
         if self._programs is not None:
             self._programs.disk_fails = True
 

@@ -69,6 +69,23 @@ def test_a_visible_file_vanishes(folder: Folder) -> None:
     folder.wrong("is gone")
 
 
+def test_a_visible_file_is_taken_back(folder: Folder) -> None:
+    """If its disk fails before anybody was told, it may go; nobody else gets its name."""
+    folder.oracle.disk_fails = True
+    attempt = folder.sent(1)
+    folder.put("1.bin", attempt.data())
+    folder.oracle.check()
+    folder.paths.files.clear()
+    folder.oracle.check()
+    folder.put("1.bin", folder.sent(2).data())
+    folder.wrong("before")
+    folder.put("1.bin", attempt.data())
+    folder.oracle.check(deep=True)
+    folder.history.stored(attempt, None)
+    folder.paths.files.clear()
+    folder.wrong("is gone")
+
+
 @pytest.mark.parametrize("cut", [1, 7, 8, 50, 99])
 def test_a_partial_file(folder: Folder, cut: int) -> None:
     """No file is visible that is not whole."""
@@ -115,6 +132,20 @@ def test_stored_twice(folder: Folder) -> None:
     folder.wrong("visible 2 times")
     folder.sent(3, again=attempt)
     folder.oracle.check()
+
+
+def test_tiny_and_ended_by_silence(folder: Folder) -> None:
+    """A tiny file that silence has ended looks like a smaller one, and no other does."""
+    folder.history.ends_by_idle = True
+    for number in (1, 2):
+        folder.put(f"{number}.bin", b"aaaa")
+    folder.sent(1, 4, kind="http-put")
+    folder.sent(2, 6, kind="http-put")
+    folder.wrong("visible 2 times")
+    folder.history.stored(folder.sent(3, 6), None)
+    folder.oracle.check()
+    folder.put("3.bin", b"aaaa")
+    folder.wrong("visible 3 times")
 
 
 def test_swapped_names(folder: Folder) -> None:

@@ -14,6 +14,9 @@ __all__ = ["PlantedFiles", "StoredFiles"]
 Key = tuple[str, int]
 """What a visible file is: a content, a concatenation, or one that is too small to tell."""
 
+CUT = "cut by silence"
+"""Instead of a key's kind: a beginning so small that nobody knows of what."""
+
 
 class StoredFiles:
     """
@@ -23,6 +26,8 @@ class StoredFiles:
 
     :param file_system: has the folder (`tests.simulation.filesystem`).
     :param directory: its path.
+    :ivar disk_fails: whether the disk fails or stalls, or has done so.
+    :ivar visible: the files, as of the last check.
     """
 
     def __init__(self, history: History, file_system: Any, directory: str) -> None:
@@ -32,6 +37,8 @@ class StoredFiles:
         self._planted: set[str] = set()
         self._cut_at = -1.0
         self._taken: dict[str, Key] = {}
+        self._gone: dict[str, Key] = {}
+        self.disk_fails = False
         self.visible: dict[str, Key] = {}
 
     def take(self, names: Iterable[str]) -> list[str]:
@@ -82,10 +89,26 @@ class StoredFiles:
                 raise self._history.wrong(f"{name} is {self.visible[name]}, and was {key} before")
 
     def _check_nothing_vanishes(self, before: dict[str, Key]) -> None:
-        """What was visible stays."""
-        for name in before:
-            if name not in self.visible:
+        """
+        What was visible stays, unless its disk fails, or its daemon is stopped, before it is
+        stored: then it is removed again, and nobody else gets its name.
+        """
+        may_vanish = self.disk_fails or self._history.stopped >= 0
+        for name, key in before.items():
+            if name in self.visible:
+                continue
+            if not may_vanish or self._is_told(name, key):
                 raise self._history.wrong(f"{name} was visible, and is gone")
+            self._gone[name] = key
+        for name, key in self._gone.items():
+            if self.visible.get(name, key) != key:
+                raise self._history.wrong(f"{name} is {self.visible[name]}, and was {key} before")
+
+    def _is_told(self, name: str, key: Key) -> bool:
+        """Return whether all who have sent this content were told that it is stored."""
+        attempts = [it for it in self._history.attempts.values() if self.key(it) == key]
+        told = bool(attempts) and all(it.told == STORED for it in attempts)
+        return told or name in self._history.names
 
     def _identify(self, name: str) -> Key:
         """Each visible file is exactly the content of one attempt whose end was sent."""
@@ -96,7 +119,7 @@ class StoredFiles:
                 return "tiny", size
             if not self._is_cut_by_silence(data):
                 self._who(name, data)
-            return "cut by silence", size
+            return CUT, size
         number = number_in(data)
         if number is None:  # a concatenation may begin with a part that is too small to tell
             for attempts in history.finals.values():
@@ -127,8 +150,11 @@ class StoredFiles:
         return (
             attempt.may_be_stored()
             or self._may_come_back(attempt)
-            or (self._history.ends_by_idle and attempt.kind.startswith(("raw", "hostile")))
+            or self._may_be_cut_by_silence(attempt)
         )
+
+    def _may_be_cut_by_silence(self, attempt: Attempt) -> bool:
+        return self._history.ends_by_idle and attempt.kind.startswith(("raw", "hostile"))
 
     def _may_come_back(self, attempt: Attempt) -> bool:
         """
@@ -191,16 +217,24 @@ class StoredFiles:
                     told.add(attempt.name or "")
             if self._may_be(attempt):
                 possible[key] = possible.get(key, 0) + 1
-        cut = sum(kind == "cut by silence" for kind, _ in self.visible.values())
+        more = {key: it - possible.get(key, 0) for key, it in counts.items() if key[0] != CUT}
+        tiny = sum(it for (kind, _), it in more.items() if kind == "tiny" and it > 0)
+        cut = sum(kind == CUT for kind, _ in self.visible.values()) + tiny
         for key, number in promised.items():
             cut -= max(0, number - counts.get(key, 0))
             if counts.get(key, 0) < number and cut < 0:
                 raise history.wrong(
                     f"lost: {key} is there {counts.get(key, 0)} times, {number} told"
                 )
-        for key, number in counts.items():
-            if key[0] != "cut by silence" and number > possible.get(key, 0):
-                raise history.wrong(f"{key} is visible {number} times, {possible.get(key, 0)} sent")
+        for key, number in more.items():
+            if number > 0 and not (key[0] == "tiny" and tiny <= self._tiny_and_cut()):
+                sent = possible.get(key, 0)
+                raise history.wrong(f"{key} is visible {counts[key]} times, {sent} sent")
+
+    def _tiny_and_cut(self) -> int:
+        """Return how many uploads may look like smaller ones, because silence ended them."""
+        attempts = self._history.attempts.values()
+        return sum(it.size < SMALLEST and self._may_be_cut_by_silence(it) for it in attempts)
 
 
 class PlantedFiles:
