@@ -31,8 +31,11 @@ STEP = 15.0
 """Seconds between two looks whether that is so already."""
 
 
-SPARE = 12
-"""File descriptors that a daemon opens when it first needs them: a record, a folder, pipes."""
+SPARE = 6
+"""File descriptors that a daemon opens when it first needs them: a record, a folder."""
+
+THREADS = 32
+"""How many disk threads there are for large uploads, each with a pipe; see `DiskThreads`."""
 
 
 def tell(world: World) -> None:
@@ -164,8 +167,9 @@ def _all_serve(world: World) -> None:
 def _all_is_quiet(world: World) -> None:
     """Nothing is left of any connection."""
     quiet = world.quiet
+    threads = int(world.plan.options.get("disk-threads", THREADS))
     for daemon in world.living:
-        quiet.check_descriptors(daemon.process, SPARE)
+        quiet.check_descriptors(daemon.process, SPARE, pipes=threads)
         service = daemon.service
         assert service is not None
         quiet.check_frontends(service.frontends)

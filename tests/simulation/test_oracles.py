@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from tests.simulation.choices import Choices
 from tests.simulation.fabricated import Folder
+from tests.simulation.filesystem.descriptions import Pipe, PipeEnd
 from tests.simulation.history import History, Violation
 from tests.simulation.oracles.bounds import Quiet
 from tests.simulation.oracles.log import LogWatch
@@ -192,6 +193,18 @@ def test_descriptors(folder: Folder) -> None:
     quiet.check_descriptors(process, spare=1)
     with pytest.raises(Violation, match="2 descriptors"):
         quiet.check_descriptors(process)
+
+
+def test_descriptors_of_pipes(folder: Folder) -> None:
+    """Pipes are kept, but no more than there are threads for large uploads."""
+    ends: dict[int, object] = {it: PipeEnd(Pipe(100), writable=True) for it in (4, 5, 6)}
+    process = SimpleNamespace(name="d1", descriptors=Descriptors({3: object()}))
+    quiet = Quiet(folder.history)
+    quiet.note(process)
+    process.descriptors.update(ends)
+    quiet.check_descriptors(process, pipes=2)
+    with pytest.raises(Violation, match="4 descriptors"):
+        quiet.check_descriptors(process, pipes=1)
 
 
 @pytest.mark.parametrize("what", ["protocols", "uploads_in_flight", "taken", "splices", "groups"])

@@ -28,20 +28,21 @@ class Quiet:
         """Note what a process has open before anybody connects."""
         self._descriptors[process.name] = len(process.descriptors)
 
-    def check_descriptors(self, process: Any, spare: int = 0) -> None:
+    def check_descriptors(self, process: Any, spare: int = 0, *, pipes: int = 0) -> None:
         """
         A process has no more open than before the first connection.
 
         :param spare: descriptors that it may have opened once and for all since.
+        :param pipes: pipes that it may have opened, too: one for each thread that splices.
         """
-        before, now = self._descriptors[process.name], len(process.descriptors)
-        if now > before + spare:  # a folder that was replaced is closed when it is garbage
+        before, things = self._descriptors[process.name], _open(process)
+        if len(things) > before + spare:  # a folder that was replaced is closed as garbage
             gc.collect()
-            now = len(process.descriptors)
-        if now > before + spare:
-            things = [type(it).__name__ for it in process.descriptors.things().values()]
+            things = _open(process)
+        ends = min(things.count("PipeEnd"), 2 * pipes)
+        if len(things) - ends > before + spare:
             raise self._history.wrong(
-                f"{process.name} has {now} descriptors, {before} at the beginning: {things}"
+                f"{process.name} has {len(things)} descriptors, {before} at the beginning: {things}"
             )
 
     def check_frontends(self, frontends: Iterable[Any]) -> None:
@@ -80,3 +81,8 @@ class Quiet:
             key = name.removesuffix(DATA)
             if key != name and key + RECORD not in names:
                 raise self._history.wrong(f"data without a record: {name}")
+
+
+def _open(process: Any) -> list[str]:
+    """Return the kinds of what a process has open."""
+    return [type(it).__name__ for it in process.descriptors.things().values()]
