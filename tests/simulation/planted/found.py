@@ -148,9 +148,26 @@ BUGS = (
     Bug(
         "found-cut-off-before-it-is-taken-back",
         "stores.directory.resumable_file",
-        "            self.at.sync_unpublished()\n",
+        "                if published is not None:\n"
+        "                    self.at.sync_unpublished()\n",
         "",
         "an upload that is taken back is cut off, and a power cut leaves it its final name",
         "each visible file is whole",
+    ),
+    Bug(
+        "found-visible-without-a-marker",
+        "stores.directory.partial_file",
+        "        end_marks(self.marks, keep=stays)\n",
+        "        end_marks(self.marks, keep=False)\n",
+        "a file that is given up and cannot be removed any more has no marker",
+        "a program is started for each visible file",
+    ),
+    Bug(
+        "found-swept-again-and-again",
+        "stores.directory.partial_file",
+        "            self._create(locked=swept)\n",
+        "            self._create(locked=False)\n",
+        "a small upload is refused if other machines start five times while it is stored",
+        "an upload is refused only for a reason",
     ),
 )

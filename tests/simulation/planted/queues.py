@@ -49,9 +49,7 @@ BUGS = (
     Bug(
         "marker-of-discarded-left",
         _FILE,
-        "        for spool, marker in self.marks:  # after the names,"
-        " which must not exist without them\n"
-        "            spool.withdraw(marker)\n",
+        "        end_marks(self.marks, keep=stays)\n",
         "",
         "the marker of an upload that was refused stays",
         "nothing is left of what was not stored",

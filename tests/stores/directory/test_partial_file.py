@@ -27,7 +27,7 @@ from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS, contents, leftovers, sweep_from_elsewhere
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.stores.directory.commit_batch import commit_one
-from twisted_upload.stores.directory.folder import Folder, open_folder
+from twisted_upload.stores.directory.folder import INCOMING, Folder, open_folder
 from twisted_upload.stores.directory.partial_file import PartialFile
 
 pytestmark = pytest.mark.usefixtures("small_windows")
@@ -254,39 +254,50 @@ def test_swept_while_created(folder: Folder, files: OrderedFiles, tmp_path: Path
     assert contents(tmp_path) == {NAME: b"content"}
 
 
-@pytest.mark.parametrize("times", [1, 4])
-def test_small_swept(folder: Folder, files: OrderedFiles, tmp_path: Path, times: int) -> None:
-    """A small upload takes no lock: if it is swept all the same, it is written again."""
-    fsync = files.fsync
-    left = times
+def test_small_swept(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
+    """
+    A small upload takes no lock: if it is swept all the same, it is written again, with a
+    lock, so that it is swept only once.
+    """
+    fsync, swept = files.fsync, [0]
 
     def sweep_first(descriptor: int) -> None:
-        nonlocal left
-        if left and leftovers(tmp_path):
-            left -= 1
-            sweep_from_elsewhere(tmp_path)
+        swept[0] += sweep_from_elsewhere(tmp_path)
         fsync(descriptor)
 
     files.fsync = sweep_first  # type: ignore[method-assign]
     before = open_descriptors(tmp_path)
     assert store_small(folder, b"one", b"two") == NAME
-    assert left == 0
+    assert swept == [1]
     assert contents(tmp_path) == {NAME: b"onetwo"}
     assert open_descriptors(tmp_path) == before
 
 
-def test_small_swept_for_ever(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
-    """An upload whose file is swept every time fails in the end."""
+@pytest.mark.parametrize("times", [1, 4, 5])
+def test_small_disappears(folder: Folder, files: OrderedFiles, tmp_path: Path, times: int) -> None:
+    """A small upload whose file others remove is written again, and fails in the end."""
     fsync = files.fsync
+    left = times
 
-    def sweep_first(descriptor: int) -> None:
-        sweep_from_elsewhere(tmp_path)
+    def remove_first(descriptor: int) -> None:
+        nonlocal left
+        if left:
+            for name in leftovers(tmp_path):
+                left -= 1
+                (tmp_path / INCOMING / name).unlink()
         fsync(descriptor)
 
-    files.fsync = sweep_first  # type: ignore[method-assign]
-    with pytest.raises(OSError, match="keep disappearing"):
-        store_small(folder, b"content")
-    assert contents(tmp_path) == {}
+    files.fsync = remove_first  # type: ignore[method-assign]
+    before = open_descriptors(tmp_path)
+    if times < 5:
+        assert store_small(folder, b"one", b"two") == NAME
+        assert contents(tmp_path) == {NAME: b"onetwo"}
+    else:
+        with pytest.raises(OSError, match="keep disappearing"):
+            store_small(folder, b"one", b"two")
+        assert contents(tmp_path) == {}
+    assert left == 0
+    assert open_descriptors(tmp_path) == before
 
 
 def test_no_lock_is_waited_for(folder: Folder, tmp_path: Path) -> None:

@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from tests.support.partials import ManualRig
 from tests.support.processes import open_descriptors
 from tests.support.stores import ARRIVAL, MILLISECONDS, Rig, leftovers
 from twisted_upload.disk.testing import FaultyFiles
-from twisted_upload.errors import CannotStart, UploadRefused
+from twisted_upload.errors import CannotStart, StoreFailed, UploadRefused
 from twisted_upload.hooks.folders import FORWARD, HOOKS, WAITING
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
+from twisted_upload.hooks.spool_scan import scan
 
 NAME = f"{MILLISECONDS}.bin"
 BOTH = HOOKS, FORWARD
@@ -162,6 +164,62 @@ def test_faults(tmp_path: Path, runners: tuple[Runner, Runner], call: str, after
         assert [len(waiting(tmp_path, one)) for one in BOTH] == [1, 1]
     assert leftovers(tmp_path) == []
     assert open_descriptors(tmp_path) == before
+    rig.close()
+
+
+def test_stays_visible(tmp_path: Path, runners: tuple[Runner, Runner]) -> None:
+    """
+    A file that is not stored, and cannot be removed any more, is found by both queues: nothing
+    is visible without its markers.
+    """
+    rig = open_rig(tmp_path, runners)
+    rig.files.fail("fsync", errno.EIO, after=5)  # the drop folder, after publishing
+    rig.files.fail("unlink", errno.ENOSPC)
+    (told,) = store(rig)
+    rig.files.heal()
+    assert isinstance(told, StoreFailed)
+    assert rig.stored == {NAME: b"hello"}
+    for queue in BOTH:
+        spool = rig.store.queue(queue)
+        assert spool is not None
+        assert [one.name for one in scan(spool, 10, ()).markers] == [NAME]
+    rig.close()
+
+
+def test_resumable_stays_visible(tmp_path: Path, runners: tuple[Runner, Runner]) -> None:
+    """The same holds for a resumable upload that cannot be taken back either."""
+    rig = ManualRig(tmp_path, hooks=runners[0], files=FaultyFiles())
+    rig.store.start()
+    identity = rig.create(5)
+    rig.write(identity, b"he")
+    rig.files.fail("fsync", errno.EIO, after=6)  # the drop folder
+    rig.files.fail("rename", errno.EIO, after=1)
+    rig.files.fail("unlink", errno.EIO, after=2)  # the record and the data are removed
+    assert isinstance(rig.write(identity, b"llo"), StoreFailed)
+    rig.files.heal()
+    (name,) = rig.stored
+    spool = rig.store.queue(HOOKS)
+    assert spool is not None
+    assert [one.name for one in scan(spool, 10, ()).markers] == [name]
+    rig.close()
+
+
+def test_taken_meanwhile(
+    tmp_path: Path, runners: tuple[Runner, Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is not stored, and that another program has taken away, leaves no marker."""
+    rig = open_rig(tmp_path, runners)
+    unlink = rig.files.unlink
+
+    def taken(folder: int, name: str) -> None:
+        (tmp_path / NAME).unlink(missing_ok=True)
+        unlink(folder, name)
+
+    rig.files.fail("fsync", errno.EIO, after=5)
+    monkeypatch.setattr(rig.files, "unlink", taken)
+    (told,) = store(rig)
+    assert isinstance(told, StoreFailed)
+    assert (rig.stored, [waiting(tmp_path, one) for one in BOTH]) == ({}, [[], []])
     rig.close()
 
 

@@ -15,10 +15,24 @@ from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 from twisted_upload.interfaces import Arrival
 
-__all__ = ["IHooks", "Mark", "Queues"]
+__all__ = ["IHooks", "Mark", "Queues", "end_marks"]
 
 Mark = tuple[HookSpool, Marker]
 """A marker of a file, and the queue that it is for."""
+
+
+def end_marks(marks: Sequence[Mark], *, keep: bool) -> None:
+    """
+    Remove the markers of a file that is not stored, or leave them to the queues.
+
+    :param keep: the file is visible all the same: without a marker, nobody would ever start
+        its program, or forward it.
+    """
+    for spool, marker in marks:
+        if keep:
+            spool.release(marker)
+        else:
+            spool.withdraw(marker)
 
 
 class IHooks(Protocol):

@@ -9,7 +9,8 @@ step                   files that exist           cleaned up by
 =====================  =========================  ============================
 (bytes in memory)      none                       nothing to do
 create in .incoming/   temporary, incomplete      the next start's sweep
-(lock, if large)       the same                   the same, once unlocked
+(lock, if large, or    the same                   the same, once unlocked
+swept before)
 write ...              temporary, incomplete      the next start's sweep
 chmod, fsync           temporary, whole, durable  the next start's sweep
 close                  the same                   the next start's sweep
@@ -36,7 +37,7 @@ from twisted_upload.core.names import HEAD, file_name, name_after, new_token
 from twisted_upload.disk.files import NoPipes
 from twisted_upload.interfaces import SpliceResult
 from twisted_upload.stores.directory.folder import Folder
-from twisted_upload.stores.directory.hooks import Mark
+from twisted_upload.stores.directory.hooks import Mark, end_marks
 from twisted_upload.stores.directory.name_record import NameRecord
 from twisted_upload.stores.directory.socket_reader import LONGEST, read_socket
 from twisted_upload.stores.directory.space_budget import SpaceBudget
@@ -218,9 +219,10 @@ class PartialFile:
         """Write the last bytes, and set the file's permissions."""
         self._check_wanted()
         if self._descriptor is None:
-            # All bytes are in memory, and it will be finished in a moment: no lock is needed.
-            self.repeatable = True
-            self._create(locked=False)
+            # All bytes are in memory, and it will be finished in a moment: it needs no lock,
+            # unless it has been swept before.
+            swept, self.repeatable = self.repeatable, True
+            self._create(locked=swept)
         if last:
             if self._budget is not None:
                 self._budget.complete(sum(map(len, last)), room=self._displaces)
@@ -303,12 +305,16 @@ class PartialFile:
         """
         Remove everything: the content, the temporary name, and the final one if the file
         was published but not acknowledged.
+
+        A file that cannot be removed stays visible, and keeps its markers.
         """
-        folder = self.folder
+        folder, stays = self.folder, False
         if self._published is not None:
-            with contextlib.suppress(OSError):  # it stays, or is taken already
+            try:
                 folder.files.unlink(folder.final, self._published)
                 self.may_be_visible = False
+            except OSError as error:  # it stays, or is taken already
+                stays = not isinstance(error, FileNotFoundError)
             self._published = None
         elif self._name is not None:
             self.may_be_visible = False
@@ -322,8 +328,8 @@ class PartialFile:
                 folder.files.close(descriptor)
         if self._budget is not None and self._size:
             self._budget.gave_back()
-        for spool, marker in self.marks:  # after the names, which must not exist without them
-            spool.withdraw(marker)
+        # After the names, which must not exist without them.
+        end_marks(self.marks, keep=stays)
         if self.repeatable:
             self._head, self._size = b"", 0
             self._hash = hashlib.sha256() if self._hash is not None else None

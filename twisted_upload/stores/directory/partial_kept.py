@@ -8,7 +8,8 @@ disk job then to open, lock and read the upload again.
 from __future__ import annotations
 
 from twisted_upload.stores.directory.partial_folder import PartialFolder
-from twisted_upload.stores.directory.resumable_file import ResumableFile, due
+from twisted_upload.stores.directory.partial_record import due
+from twisted_upload.stores.directory.resumable_file import ResumableFile
 
 __all__ = ["KEEP_FOR", "MOST_KEPT", "KeptParts", "is_usable"]
 

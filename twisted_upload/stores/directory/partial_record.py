@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from twisted_upload.disk.files import Files
 from twisted_upload.interfaces import Arrival, Metadata, PartialTerms
+from twisted_upload.stores.partial_uploads import remembered_until
 
 __all__ = [
     "COPYING",
@@ -31,6 +32,7 @@ __all__ = [
     "PartialOrigin",
     "PartialRecord",
     "PartialState",
+    "due",
 ]
 
 OPEN, PUBLISHING, STORED, COPYING = "open", "publishing", "stored", "copying"
@@ -280,3 +282,13 @@ def _size(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError("not a size")
     return value
+
+
+def due(log: PartialRecord) -> float:
+    """Return when an upload expires, or is forgotten: seconds since the epoch."""
+    state = log.state
+    if state.phase == STORED:
+        return remembered_until(state.when, state.expires)
+    if state.phase == PUBLISHING:  # it may have been published, or not
+        return max(state.expires, remembered_until(state.when, state.expires))
+    return state.expires

@@ -26,8 +26,8 @@ from twisted_upload.stores.directory.partial_record import (
     PUBLISHING,
     STORED,
     PartialRecord,
+    due,
 )
-from twisted_upload.stores.directory.resumable_file import due
 from twisted_upload.stores.directory.resumable_open import open_locked, settle
 
 __all__ = ["Entry", "Freed", "forget", "free_idle", "list_records", "read_entries"]

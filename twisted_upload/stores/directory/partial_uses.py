@@ -33,8 +33,9 @@ from twisted_upload.stores.directory.partial_folder import (
 )
 from twisted_upload.stores.directory.partial_index import PartialIndex
 from twisted_upload.stores.directory.partial_kept import KeptParts, is_usable
+from twisted_upload.stores.directory.partial_record import due
 from twisted_upload.stores.directory.partial_scan import Entry, forget
-from twisted_upload.stores.directory.resumable_file import ResumableFile, due
+from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.directory.resumable_open import open_resumable
 from twisted_upload.stores.directory.space import FreeSpace
 from twisted_upload.stores.partial_uploads import checked_identity

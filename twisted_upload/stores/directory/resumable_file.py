@@ -59,7 +59,7 @@ from collections.abc import Callable, Sequence
 
 from twisted_upload.core.names import HEAD
 from twisted_upload.interfaces import PartialUpload, Receipt, SpliceResult
-from twisted_upload.stores.directory.hooks import Mark
+from twisted_upload.stores.directory.hooks import Mark, end_marks
 from twisted_upload.stores.directory.name_record import NameRecord
 from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.directory.partial_folder import DATA, PARTIAL, PartialFolder
@@ -73,9 +73,9 @@ from twisted_upload.stores.directory.partial_record import (
 from twisted_upload.stores.directory.socket_reader import LONGEST
 from twisted_upload.stores.directory.space_budget import SpaceBudget
 from twisted_upload.stores.directory.stored_file import StoredFile
-from twisted_upload.stores.partial_uploads import remembered_until, with_length
+from twisted_upload.stores.partial_uploads import with_length
 
-__all__ = ["COMMIT_AFTER", "COMMIT_AFTER_SECONDS", "ResumableFile", "due"]
+__all__ = ["COMMIT_AFTER", "COMMIT_AFTER_SECONDS", "ResumableFile"]
 
 COMMIT_AFTER, COMMIT_AFTER_SECONDS = 64 * 1024 * 1024, 30.0
 """Bytes, and seconds, after which what has been written is committed."""
@@ -86,16 +86,6 @@ probably the end of a request: they are committed in the same disk job.  A long 
 asks for more at a time."""
 
 _CHUNK = 1024 * 1024
-
-
-def due(log: PartialRecord) -> float:
-    """Return when an upload expires, or is forgotten: seconds since the epoch."""
-    state = log.state
-    if state.phase == STORED:
-        return remembered_until(state.when, state.expires)
-    if state.phase == PUBLISHING:  # it may have been published, or not
-        return max(state.expires, remembered_until(state.when, state.expires))
-    return state.expires
 
 
 class ResumableFile(PartialFile):
@@ -354,28 +344,35 @@ class ResumableFile(PartialFile):
 
     def discard(self) -> None:
         """Go back to the committed offset; if it was published but not acknowledged, undo that."""
+        published, self._published = self._published, None
+        stays = published is not None and self._stays(published)
         with contextlib.suppress(OSError):  # then its next user does it
-            self._take_back()
+            if self._name is not None and not self.gone:
+                if published is not None:
+                    self.at.sync_unpublished()
+                self._take_back()
         if self._budget is not None:
             self._budget.gave_back()
         marks, self.marks = self.marks, ()
-        for spool, marker in marks:  # after the final name, which must not exist without them
-            spool.withdraw(marker)
+        # After the final name, which must not exist without them.
+        end_marks(marks, keep=stays)
+
+    def _stays(self, published: str) -> bool:
+        """Take it out of the drop folder; return whether it is still there."""
+        try:
+            self.at.unpublish(self.key, published)
+        except OSError:
+            try:
+                self._drop()  # first, as the record without data tells that it is stored
+                self.folder.files.unlink(self.folder.final, published)
+            except OSError as error:
+                return not isinstance(error, FileNotFoundError)
+        else:
+            self._name = self._data_name
+        return False
 
     def _take_back(self) -> None:
-        folder, files, published = self.folder, self.folder.files, self._published
-        if published is not None:
-            self._published = None
-            try:
-                self.at.unpublish(self.key, published)
-            except OSError:
-                self._drop()  # first, as the record without data tells that it is stored
-                files.unlink(folder.final, published)
-                return
-            self._name = self._data_name
-            self.at.sync_unpublished()
-        if self._name is None or self.gone:
-            return
+        folder, files = self.folder, self.folder.files
         if self._descriptor is None:
             try:
                 self._descriptor = self.at.open_own(self.key + DATA)

@@ -33,8 +33,9 @@ from twisted_upload.stores.directory.partial_record import (
     STORED,
     PartialOrigin,
     PartialRecord,
+    due,
 )
-from twisted_upload.stores.directory.resumable_file import ResumableFile, due
+from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.directory.space_budget import SpaceBudget
 
 __all__ = ["create_resumable", "open_locked", "open_part", "open_resumable", "settle"]
