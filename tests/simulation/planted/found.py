@@ -170,4 +170,12 @@ BUGS = (
         "a small upload is refused if other machines start five times while it is stored",
         "an upload is refused only for a reason",
     ),
+    Bug(
+        "found-code-that-is-not-read",
+        "client.http.messages",
+        "_problem_in(response) or _line_in(response) or ",
+        "_problem_in(response) or ",
+        "a client that is told why it is rejected before its request is read says that it is busy",
+        "nobody is told a reason that there is not",
+    ),
 )
