@@ -358,7 +358,8 @@ class IResumableStore(IUploadStore):
             wait already, it is called right after the Deferred has fired.
         :param whole: commit nothing before `IAppend.commit`: the bytes count only together.
         :param expires: when the upload is removed if it is not complete, from the next
-            commit on; `None` for no change.
+            commit on; `None` for no change.  Each commit puts it off by the time that has
+            passed since this call, as writing may take longer than that.
         """
 
     def set_length(identity: str, length: int) -> Deferred[PartialUpload]:

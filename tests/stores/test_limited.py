@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -302,6 +303,44 @@ async def test_expired(rig: Rig) -> None:
     assert await rig.left() == 1
     rig.pass_time(15)
     assert await rig.left() == 2
+
+
+async def test_written_for_long(rig: Rig) -> None:
+    """One that is being written keeps its place for as long as it does not expire."""
+    identity = await rig.create()
+    expires = rig.now() + 60
+    writer = await rig.store.append(identity, rig.failures.append, lambda: None, expires=expires)
+    for _ in range(4):
+        rig.pass_time(35)
+        writer.write(b"")
+        assert await rig.left() == 1
+    rig.pass_time(20)
+    writer.write(b"a")
+    await writer.commit()
+    rig.pass_time(58)
+    assert await rig.left() == 1
+    rig.pass_time(5)
+    assert await rig.left() == 2
+
+
+async def test_place_that_cannot_be_held_for_longer(tmp_path: Path) -> None:
+    """The upload goes on, and is stored if there is a place for it at its end."""
+    files = FaultyFiles()
+    rig = Rig(tmp_path, files)
+    identity = await rig.create()
+    expires = rig.now() + 60
+    writer = await rig.store.append(identity, rig.failures.append, lambda: None, expires=expires)
+    rig.pass_time(35)
+    before = files.calls["write_at"]
+    files.fail("write_at", errno.EIO)
+    writer.write(b"ab")
+    assert files.calls["write_at"] == before + 1
+    rig.pass_time(35)
+    writer.write(b"c")
+    assert (await writer.commit()).receipt is not None
+    assert rig.failures == []
+    rig.pass_time(100)
+    assert await rig.left() == 1
 
 
 async def test_continued_by_another_process(rig: Rig, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from twisted_upload.stores.limited_upload import (
     Place,
     ignore_failure,
 )
+from twisted_upload.stores.partial_uploads import put_off
 from twisted_upload.stores.places import Places
 
 __all__ = ["LimitedStore"]
@@ -142,13 +143,14 @@ class LimitedStore:
             if not self._is_limited(found) or found.complete:
                 return appending
             place = self._place_of(found, expires)
+            until = put_off(expires, self._places.now)
             if expires is not None:
                 try:
                     await place.hold()
                 except Exception:
                     appending.abort().addErrback(ignore_failure)
                     raise
-            return LimitedAppend(appending, place, found.length)
+            return LimitedAppend(appending, place, found.length, until)
 
         return ensureDeferred(append())
 

@@ -27,6 +27,10 @@ from twisted_upload.stores.places import Places
 
 __all__ = ["LimitedAppend", "LimitedIncoming", "Place", "ignore_failure"]
 
+HOLD_EVERY = 30.0
+"""Seconds of writing after which a partial upload's place is held for longer; at first, it is
+held for a minute at least."""
+
 
 class Place:
     """
@@ -54,6 +58,16 @@ class Place:
         """See `Places.hold`."""
         return self._places.hold(self._owner, self._tag, self._until, taken, used=used)
 
+    def hold_longer(self, until: float) -> None:
+        """Hold it until then; a failure is logged."""
+        self._until = until
+        self.hold().addErrback(_cannot_hold)
+
+    @property
+    def until(self) -> float:
+        """Until when it is held: seconds since the epoch."""
+        return self._until
+
     def rename(self, tag: str) -> Deferred[None]:
         """See `Places.rename`; a failure is logged."""
         return self._places.rename(self._owner, self._tag, tag).addErrback(_cannot_rename)
@@ -67,6 +81,11 @@ class Place:
 def _cannot_give_back(failure: Failure) -> None:
     # What has been taken is free when this process ends; what has been used is not.
     _log.warn("the place of an upload could not be given back: {error}", error=failure.value)
+
+
+def _cannot_hold(failure: Failure) -> None:
+    # It is taken again when the upload is complete, if one is left then.
+    _log.warn("the place of an upload could not be held: {error}", error=failure.value)
 
 
 def _cannot_rename(failure: Failure) -> None:
@@ -181,11 +200,19 @@ class LimitedAppend:
     The writer of a partial upload, which has a place.
 
     :param length: of the whole upload, if it is known.
+    :param until: returns until when its place is to be held (`put_off`); `None` for no change.
     """
 
-    def __init__(self, appending: IAppend, place: Place, length: int | None) -> None:
+    def __init__(
+        self,
+        appending: IAppend,
+        place: Place,
+        length: int | None,
+        until: Callable[[], float] | None,
+    ) -> None:
         self._appending = appending
         self._place = place
+        self._until = until
         self._left = None if length is None else length - appending.offset
         self.offset = appending.offset
         if ISplicesSocket.providedBy(appending):
@@ -217,10 +244,18 @@ class LimitedAppend:
     def _count(self, size: int) -> None:
         if self._left is not None:
             self._left -= size
+        self._hold_longer(HOLD_EVERY)
+
+    def _hold_longer(self, least: float) -> None:
+        """Hold the place for as long as the upload, if that is so many seconds longer."""
+        until = None if self._until is None else self._until()
+        if until is not None and until >= self._place.until + least:
+            self._place.hold_longer(until)
 
     def commit(self) -> Deferred[PartialUpload]:
         """See `IAppend.commit`."""
         if self._left is None or self._left > 0:
+            self._hold_longer(1.0)
             return self._appending.commit()
         self._appending.unregisterProducer()
         return ensureDeferred(self._complete())

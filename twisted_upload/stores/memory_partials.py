@@ -22,6 +22,7 @@ from twisted_upload.interfaces import (
 from twisted_upload.stores.partial_uploads import (
     checked_identity,
     new_identity,
+    put_off,
     remembered_until,
     with_length,
 )
@@ -115,7 +116,8 @@ class MemoryPartials:
             except UploadRefused:
                 turn.end()
                 raise
-            append = MemoryAppend(self, partial, turn, failed, whole=whole, expires=expires)
+            until = put_off(expires, self._store.now)
+            append = MemoryAppend(self, partial, turn, failed, whole=whole, until=until)
             turn.hold(ask_to_end, append.cut_off)
             done.callback(append)
             turn.begun()
@@ -241,7 +243,7 @@ class MemoryAppend:
         failed: Callable[[UploadRefused], None],
         *,
         whole: bool,
-        expires: float | None,
+        until: Callable[[], float] | None,
     ) -> None:
         self.offset = partial.upload.offset
         self.content = bytearray()
@@ -251,7 +253,7 @@ class MemoryAppend:
         self._partial = partial
         self._turn = turn
         self._failed = failed
-        self._expires = expires
+        self._until = until
         self._over = False
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
@@ -278,8 +280,8 @@ class MemoryAppend:
         if self._over:
             return fail(Conflict("another request continues this upload"))
         self._end()
-        if self._expires is not None:
-            terms = self._partial.upload.terms._replace(expires=self._expires)
+        if self._until is not None:
+            terms = self._partial.upload.terms._replace(expires=self._until())
             self._partial.upload = self._partial.upload._replace(terms=terms)
         return self._partials.settle(self._partial, bytes(self.content)).addBoth(self._ended)
 

@@ -11,7 +11,7 @@ from twisted_upload.core.nodes import is_identity
 from twisted_upload.errors import NotFound
 from twisted_upload.interfaces import PartialTerms
 
-__all__ = ["checked_identity", "new_identity", "remembered_until", "with_length"]
+__all__ = ["checked_identity", "new_identity", "put_off", "remembered_until", "with_length"]
 
 LEAST_MEMORY, MOST_MEMORY = 3600.0, 86400.0
 """Seconds for which a stored upload is remembered, at least and at most."""
@@ -40,6 +40,21 @@ def checked_identity(text: str) -> str:
     if not is_identity(text):
         raise NotFound
     return text
+
+
+def put_off(expires: float | None, now: Callable[[], float]) -> Callable[[], float] | None:
+    """
+    Return what tells when an upload expires that is being written: later and later.
+
+    In whole seconds, so that what has just been committed needs no other commit.
+
+    :param expires: see `IResumableStore.append`; `None` for no change, and for no function.
+    :param now: returns the time in seconds since the epoch.
+    """
+    if expires is None:
+        return None
+    began = now()
+    return lambda: expires + (now() - began) // 1
 
 
 def remembered_until(stored: float, expires: float) -> float:

@@ -61,13 +61,14 @@ class Places:
         ``.incoming/``, which exists.
     :param disk: runs what may wait for the disk.
     :param now: returns the time in seconds since the epoch.
+    :ivar now: likewise.
     """
 
     def __init__(self, folder: str, files: Files, disk: IDisk, now: Callable[[], float]) -> None:
         self._above = folder
         self._files = files
         self._disk = disk
-        self._now = now
+        self.now = now
         self._number = int.from_bytes(files.random(6), "big")
         self._folder: int | None = None
         # What is asked later is answered later: a place that has been given back is free
@@ -180,7 +181,7 @@ class Places:
         try:
             # Other processes hold it for one change only.
             self._files.wait_for_lock(descriptor)
-            yield _PlaceFile((descriptor, folder), quota, self._files, self._is_alive, self._now())
+            yield _PlaceFile((descriptor, folder), quota, self._files, self._is_alive, self.now())
         finally:
             self._files.close(descriptor)
 
@@ -206,7 +207,7 @@ class Places:
     def _remove_old(self, folder: int) -> None:
         for name in self._files.names(folder):
             found = _FILE.match(name)
-            if found is not None and int(found[1]) + KEEP < self._now():
+            if found is not None and int(found[1]) + KEEP < self.now():
                 with contextlib.suppress(OSError):
                     self._files.unlink(folder, name)
 

@@ -285,6 +285,22 @@ class ResumableStoreContract(PartialUploads):
         await refused(under_test.store.find(more), NotFound)
         assert under_test.stored() == {}
 
+    async def test_expiry_of_one_that_is_written_for_long(
+        self, under_test: ResumableStoreUnderTest
+    ) -> None:
+        """Writing may take longer than an upload lasts that is left alone."""
+        expires = under_test.now() + 60
+        identity = await self.create(under_test, 5, expires=expires)
+        writer = await Writer().begin(under_test.store, identity, expires=expires)
+        writer.append.write(b"hel")
+        under_test.pass_time(100)
+        upload = await writer.append.commit()
+        assert abs(upload.terms.expires - (expires + 100)) < 1
+        under_test.pass_time(58)
+        assert await under_test.store.find(identity) == upload
+        under_test.pass_time(3)
+        await refused(under_test.store.find(identity), NotFound)
+
     async def test_memory_of_stored(self, under_test: ResumableStoreUnderTest) -> None:
         """A stored upload is remembered for at least an hour, but not for ever."""
         identity = await self.create(under_test, 5, expires=under_test.now() + 60)

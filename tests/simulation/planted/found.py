@@ -47,6 +47,14 @@ BUGS = (
         "an offset at the end means that the file is stored",
     ),
     Bug(
+        "found-expires-while-it-is-written",
+        "stores.partial_uploads",
+        "    return lambda: expires + (now() - began) // 1\n",
+        "    return lambda: expires\n",
+        "an upload is gone at the end of a request that takes longer than it is kept",
+        "an upload is kept for a while after its last request",
+    ),
+    Bug(
         "found-marker-with-two-names",
         "hooks.spool_scan",
         "                if not self._remove_other_names(identity):\n                    raise\n",

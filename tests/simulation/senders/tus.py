@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import ClassVar
 
 from tests.simulation.choices import Choices
-from tests.simulation.history import STORED, Attempt
+from tests.simulation.history import LOST, STORED, Attempt
 from tests.simulation.senders.sender import Script
 from tests.simulation.senders.tus_sender import NO_FIELDS, Fields, TusSender
 
@@ -35,8 +35,10 @@ class Resuming(TusSender):
     def begin_upload(self) -> Generator[float, None, Attempt | None]:
         """Create an upload; try again if that may help."""
         again: Attempt | None = None
-        for turn in range(8):
+        turn = 0
+        while turn < 8:
             attempt = self.begin(again=again)
+            idle = self.line is not None and self.line.is_usable
             body = 0
             if not self.defers and self.choices.chance(0.25):
                 body = 1 + self.choices.below(attempt.size)
@@ -49,6 +51,8 @@ class Resuming(TusSender):
                 return None
             again = attempt
             yield from self.pause(min(self.choices.between(0.1, 2.0) * 2**turn, self.left()))
+            # An idle connection may be closed while a request is on its way: RFC 9112, 9.5.
+            turn += not (idle and attempt.told == LOST)
         return None
 
     def terms(self, attempt: Attempt) -> dict[str, str]:

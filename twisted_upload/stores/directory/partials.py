@@ -23,7 +23,7 @@ from twisted_upload.stores.directory.resumable_file import ResumableFile
 from twisted_upload.stores.directory.resumable_open import create_resumable
 from twisted_upload.stores.directory.stored_file import StoredFile
 from twisted_upload.stores.misrouted import MisroutedLog
-from twisted_upload.stores.partial_uploads import new_identity
+from twisted_upload.stores.partial_uploads import new_identity, put_off
 from twisted_upload.stores.turns import Turn
 
 __all__ = ["DirectoryPartials", "uncancelled"]
@@ -210,7 +210,7 @@ class DirectoryPartials:
                 self.uses.end(part, turn)
                 raise
             part.whole = whole
-            part.expires = part.expires if expires is None else expires
+            part.until = put_off(expires, self.now)
             writer = PartialAppend(self._store, self, part, identity, turn, failed=failed)
             if done.called:  # cancelled
                 writer.abort()

@@ -99,16 +99,17 @@ class ResumableFile(PartialFile):
     :ivar key: see `twisted_upload.stores.directory.partial_folder`.
     :ivar committed: the committed offset.
     :ivar whole: nothing is committed before `commit` is called.
-    :ivar expires: see `PartialTerms.expires`; written with the next commit.
     :ivar stored: what has been stored, once it is.
+    :ivar until: returns when it expires if it is committed now (`put_off`); `None` for no
+        change.
     :ivar gone: its data has been lost, and it has been removed.
     """
 
     # Otherwise any sender could remove what others have been told is kept.
     _displaces = False
     __slots__ = (
-        *("_committed_at", "at", "_digest", "_when", "committed", "expires", "gone", "key"),
-        *("log", "stored", "whole"),
+        *("_committed_at", "at", "_digest", "_when", "committed", "gone", "key"),
+        *("log", "stored", "until", "whole"),
     )
 
     def __init__(
@@ -124,9 +125,9 @@ class ResumableFile(PartialFile):
         self.key = key
         self.log = log
         self.committed = log.state.offset
-        self.expires = log.state.expires
         self.whole = self.gone = False
         self.stored: StoredFile | None = None
+        self.until: Callable[[], float] | None = None
         self.at = at
         self._digest: str | None = None
         self._when = 0.0
@@ -151,6 +152,11 @@ class ResumableFile(PartialFile):
     def is_complete(self) -> bool:
         """Whether all of it has been committed."""
         return self.committed == self.log.state.length
+
+    @property
+    def expires(self) -> float:
+        """See `PartialTerms.expires`; written with the next commit."""
+        return self.log.state.expires if self.until is None else self.until()
 
     @property
     def is_committed(self) -> bool:
