@@ -126,6 +126,7 @@ class Attempt:
     :ivar partial: whether it is stored only as a part of others.
     :ivar honest: whether its sender does nothing that should keep it from being stored.
     :ivar began: when, in virtual seconds.
+    :ivar told_at: when it was first told that it is stored, in virtual seconds.
     :ivar ended: when its sender stopped caring; `None` before.
     :ivar peers: the addresses it was sent from, as the daemon calls them.
     """
@@ -150,6 +151,7 @@ class Attempt:
         "sha256",
         "size",
         "told",
+        "told_at",
         "url",
     )
 
@@ -172,6 +174,7 @@ class Attempt:
         self.partial = False
         self.honest = True
         self.began = began
+        self.told_at = float("inf")
         self.ended: float | None = None
         self.peers: list[str] = []
 
@@ -189,6 +192,11 @@ class Attempt:
     def piece(self, start: int, end: int) -> bytes:
         """Return a piece of its content."""
         return content_piece(self.content, self.size, start, end)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it can be continued: the real clients know its URL, and do not tell."""
+        return self.url is not None or self.kind in ("tus-client", "watch")
 
     def may_be_stored(self) -> bool:
         """Return whether a file with its content may be visible."""
@@ -218,10 +226,10 @@ class History:
     :ivar finals: the concatenated uploads, by the content of their first part.
     :ivar violations: those found so far: raising is not enough, because an exception may be
         caught on its way.
-    :ivar disturbed: when a process was last killed or the power cut: what is cut off at such
-        a moment is no violation.  Set by the world.
-    :ivar stopped: when a daemon was last told to stop: what it gives up then, because a disk
-        does not respond, may be done all the same.  Set by the world.
+    :ivar disturbances: when processes were killed or the power was cut: what is cut off at
+        such a moment is no violation.  Noted by the world.
+    :ivar stops: when daemons were told to stop: what one gives up then, because a disk does
+        not respond, may be done all the same.  Noted by the world.
     :ivar ends_by_idle: whether the daemon ends uploads that fall silent
         (``--finish-after-idle``): then what was sent so far may be a file.
     """
@@ -233,10 +241,20 @@ class History:
         self.contents: dict[int, list[Attempt]] = {}
         self.finals: dict[int, list[Attempt]] = {}
         self.violations: list[str] = []
-        self.disturbed = -1.0
-        self.stopped = -1.0
+        self.disturbances: list[float] = []
+        self.stops: list[float] = []
         self.ends_by_idle = False
         self.counts = {NOTHING: 0, STORED: 0, REFUSED: 0, LOST: 0, ABORTED: 0}
+
+    @property
+    def disturbed(self) -> float:
+        """When the last disturbance was; -1 if there was none."""
+        return self.disturbances[-1] if self.disturbances else -1.0
+
+    @property
+    def stopped(self) -> float:
+        """When a daemon was told to stop last; -1 if none was."""
+        return self.stops[-1] if self.stops else -1.0
 
     def wrong(self, text: str) -> Violation:
         """Note a violation, and return it, to be raised."""
@@ -306,6 +324,7 @@ class History:
             if other is not attempt and not (attempt.parts and other.parts == attempt.parts):
                 raise self.wrong(f"{name} was told to both {other!r} and {attempt!r}")
             attempt.name = name
+        attempt.told_at = min(attempt.told_at, self.now())
         self._tell(attempt, STORED)
 
     def refused(self, attempt: Attempt, code: str) -> None:

@@ -115,13 +115,33 @@ def test_outcomes(folder: Folder) -> None:
 
 
 def test_an_unreported_file(folder: Folder) -> None:
-    """A stored file is reported, unless its process died after it had told the sender."""
-    outcomes = Outcomes(folder.history)
-    folder.history.stored(folder.sent(1), "1.bin")
+    """A stored file is reported, unless its process died before it had told the sender."""
+    outcomes, history = Outcomes(folder.history), folder.history
+    history.stored(folder.sent(1), "1.bin")
+    told_at = history.now()
+    for history.disturbances in ([], [told_at + 1.0]):
+        with pytest.raises(Violation, match="never reported"):
+            outcomes.check_told(["1.bin"])
+    history.disturbances = [told_at, told_at + 1.0]
+    outcomes.check_told(["1.bin"])
+
+
+@pytest.mark.parametrize("kind", ["raw-whole", "tus-resume", "tus-client"])
+def test_an_unreported_file_of_the_next_daemon(folder: Folder, kind: str) -> None:
+    """Nor is a resumable upload that a daemon was told to stop with, and the next completes."""
+    outcomes, history = Outcomes(folder.history), folder.history
+    attempt = folder.sent(1)
+    attempt.kind = kind
+    attempt.url = "/files/1" if kind == "tus-resume" else None
+    history.stored(attempt, "1.bin")
     with pytest.raises(Violation, match="never reported"):
         outcomes.check_told(["1.bin"])
-    folder.history.disturbed = 2.0
-    outcomes.check_told(["1.bin"])
+    history.stops.append(history.now())
+    if attempt.resumes:
+        outcomes.check_told(["1.bin"])
+    else:
+        with pytest.raises(Violation, match="never reported"):
+            outcomes.check_told(["1.bin"])
 
 
 @pytest.mark.parametrize(

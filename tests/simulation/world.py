@@ -188,7 +188,7 @@ class World:
         if daemon is None or daemon.process is not process:
             return
         if not daemon.ended:
-            self.history.disturbed = self.scheduler.now
+            self.history.disturbances.append(self.scheduler.now)
         down = self._cut.pop(place, None)
         if down is not None:
             self.scheduler.call_soon(self.cut_power, down)
@@ -249,7 +249,7 @@ class World:
 
     def stop(self, place: int, down: float) -> None:
         """Stop a daemon in order (SIGTERM); it is started again after some seconds."""
-        self.history.stopped = self.scheduler.now
+        self.history.stops.append(self.scheduler.now)
         daemon = self.daemons[place]
         if daemon is not None and daemon.process.alive:
             self._down[place] = down
@@ -269,7 +269,7 @@ class World:
 
     def cut_power(self, down: float) -> None:
         """Cut the power of the machine, and compare what is on its disk."""
-        self.history.disturbed = self.scheduler.now
+        self.history.disturbances.append(self.scheduler.now)
         stopping, self._stopping = self._stopping, True
         for daemon in self.daemons:
             if daemon is not None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tests.simulation.history import STORED, History
+from tests.simulation.history import STORED, Attempt, History
 from twisted_upload.core.outcome import UploadOutcome
 
 __all__ = ["Outcomes", "journal_counts"]
@@ -73,11 +73,21 @@ class Outcomes:
             size = self._sizes.get(name, attempt.size)
             if size != attempt.size and not history.ends_by_idle:
                 raise history.wrong(f"{size} bytes were reported of {attempt!r}")
-            cut_off = history.disturbed >= attempt.began or (
-                attempt.url is not None and history.stopped >= attempt.began
-            )
-            if attempt.told == STORED and name not in self.names and not cut_off:
+            if attempt.told == STORED and name not in self.names and not self._cut_off(attempt):
                 raise history.wrong(f"{name} was never reported: {attempt!r}")
+
+    def _cut_off(self, attempt: Attempt) -> bool:
+        """
+        Return whether a stored file need not have been reported: the process that would have
+        done it was killed before its sender was told.
+
+        A resumable upload may have been completed by another process than the one that told
+        its sender to ask again, and that was killed, or stopped, before it was.
+        """
+        history = self._history
+        if attempt.resumes:
+            return max(history.disturbed, history.stopped) >= attempt.began
+        return any(attempt.began <= it <= attempt.told_at for it in history.disturbances)
 
     def check_agree(self, process: str, who: str, counts: Mapping[str, int]) -> None:
         """
