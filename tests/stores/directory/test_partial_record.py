@@ -36,7 +36,6 @@ ARRIVAL = Arrival(
 ORIGIN = PartialOrigin(
     PartialTerms(ARRIVAL, "alice", "192.0.2.0/24", 1e10, is_part=False, note='{"a": "ü"}'),
     1795328130.123,
-    12345,
 )
 
 

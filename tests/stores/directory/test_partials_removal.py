@@ -186,15 +186,17 @@ def test_another_link_before_it_is_discarded(rig: ManualRig) -> None:
     assert [*rig.stored.values()] == [b"hel" + b"x" * 999_997]
 
 
-@pytest.mark.parametrize("call", ["create", "copy", "fsync", "write_at", "datasync", "replace"])
+@pytest.mark.parametrize("call", ["create", "copy", "fsync", "replace"])
 def test_another_link_and_it_cannot_be_copied(rig: ManualRig, call: str) -> None:
     """If its data cannot be copied, the upload is as it was, and is copied later."""
     identity = rig.create(5)
     rig.write(identity, b"hel")
     rig.let_go()
     os.link(file_of(rig, ".data"), rig.folder.parent / "backup")
+    files_before = rig.files_left
     rig.files.fail(call, errno.EIO)
     assert isinstance(rig.find(identity), StoreFailed)
+    assert rig.files_left == files_before
     rig.clock.advance(SELF_TEST_INTERVAL)
     rig.disk.work()
     assert rig.find(identity).offset == 3
@@ -255,6 +257,32 @@ def test_copy_that_was_published(tmp_path: Path) -> None:
     files.bury()
     (name,) = rig.stored
     os.link(folder / name, data)
+    again = ManualRig(folder)
+    assert again.find(identity).receipt.name == name
+    assert again.stored == {name: b"hello"}
+    again.close()
+
+
+def test_copy_that_was_not_used(tmp_path: Path) -> None:
+    """An upload whose data could not be copied is found to be published as any other is."""
+    folder, files = tmp_path / "inbox", DeadAfterRename()
+    rig = ManualRig(folder, files=files)
+    identity = rig.create(5)
+    rig.write(identity, b"hel")
+    rig.let_go()
+    data, backup = file_of(rig, ".data"), tmp_path / "backup"
+    os.link(data, backup)
+    files.fail("replace", errno.EIO)
+    assert isinstance(rig.find(identity), StoreFailed)
+    files.heal()
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    backup.unlink()
+    with pytest.raises(Killed):
+        rig.write(identity, b"lo")
+    files.bury()
+    (name,) = rig.stored
+    os.link(folder / name, data)  # as a power cut may
     again = ManualRig(folder)
     assert again.find(identity).receipt.name == name
     assert again.stored == {name: b"hello"}

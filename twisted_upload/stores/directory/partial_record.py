@@ -6,7 +6,7 @@ It consists of three blocks, each with a checksum:
 - two slots, which are written alternately, each time with a higher number: the *state*
   (`PartialState`), and with it the committed offset.  A crash while one is written leaves
   the other one as it was;
-- what never changes: the terms, when it was created, and the inode number of the data.
+- what never changes: the terms, and when it was created.
 
 The slots are written once when the record is created, so that later writes change no
 metadata of the file system, and a sync of the record writes one block.
@@ -60,7 +60,7 @@ class PartialState(NamedTuple):
     :ivar name: the name that it is published under.
     :ivar sha256: its SHA-256 in hexadecimal, if that is requested.
     :ivar when: when it was published: seconds since the epoch.
-    :ivar inode: inode number of the data if it has been copied; 0 if not.
+    :ivar inode: inode number of the data, when it is published.
     """
 
     phase: str
@@ -79,12 +79,10 @@ class PartialOrigin(NamedTuple):
 
     :ivar terms: what the upload was created with.
     :ivar created: seconds since the epoch.
-    :ivar inode: inode number of the data file: see `PartialRecord.inode`.
     """
 
     terms: PartialTerms
     created: float
-    inode: int
 
 
 class PartialRecord:
@@ -159,11 +157,6 @@ class PartialRecord:
             raise ValueError(f"it does not hold what was expected: {error!r}") from None
         return cls(files, descriptor, origin, state, number=number)
 
-    @property
-    def inode(self) -> int:
-        """The inode number of the data file."""
-        return self.state.inode or self.origin.inode
-
     def write(self, state: PartialState) -> None:
         """
         Write a new state; it is not synced.
@@ -232,7 +225,6 @@ def _packed_origin(origin: PartialOrigin) -> bytes:
     terms, arrival = origin.terms, origin.terms.arrival
     fields = {
         "created": origin.created,
-        "inode": origin.inode,
         "peer": arrival.peer,
         "digest": arrival.digest,
         "listener": arrival.listener,
@@ -265,7 +257,7 @@ def _unpacked_origin(text: bytes, state: PartialState) -> PartialOrigin:
         is_part=_is(bool, fields["part"]),
         note=_is(str, fields["note"]),
     )
-    return PartialOrigin(terms, float(fields["created"]), _size(fields["inode"]))
+    return PartialOrigin(terms, float(fields["created"]))
 
 
 def _object(text: bytes) -> dict[str, Any]:

@@ -317,8 +317,8 @@ class ResumableFile(PartialFile):
     def finish(self, last: Sequence[bytes]) -> None:
         """Write the last bytes, and in the record what is about to happen."""
         super().finish(last)
-        self._head = self.folder.files.read_at(self.descriptor, HEAD, 0)
-        state = self.log.state
+        files, state = self.folder.files, self.log.state
+        self._head = files.read_at(self.descriptor, HEAD, 0)
         assert self._size == state.length
         name = self._intended_name()
         self.log.write(
@@ -328,6 +328,7 @@ class ResumableFile(PartialFile):
                 name=name,
                 sha256=self._digest,
                 when=self._when,
+                inode=files.status(self.descriptor).st_ino,
             )
         )
 

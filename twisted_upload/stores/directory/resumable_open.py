@@ -70,8 +70,8 @@ def create_resumable(
         if not files.lock(opened[0]) or files.links(opened[0]) != 1:
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         opened.append(files.create(at.descriptor, key + DATA, folder.mode))
-        origin = PartialOrigin(terms, created, files.status(opened[1]).st_ino)
-        log = PartialRecord.create(files, opened[0], origin, COPYING if copying else OPEN)
+        origin, phase = PartialOrigin(terms, created), COPYING if copying else OPEN
+        log = PartialRecord.create(files, opened[0], origin, phase)
         if folder.durable:
             for error in folder.sync_files(opened):
                 if error is not None:
@@ -199,7 +199,7 @@ def _open_data(at: PartialFolder, key: str, log: PartialRecord) -> int | None:
         elif size < state.offset:
             raise _lost(at, key, f"{size} of {state.offset} committed bytes are left")
         elif status.st_nlink > 1:
-            own = _copied(at, key, log, data)
+            own = _copied(at, key, state.offset, data)
         else:
             if size > state.offset:
                 if state.phase == PUBLISHING:  # it may have been taken back a moment ago
@@ -261,23 +261,23 @@ def _is_published(folder: Folder, data: int, log: PartialRecord) -> bool:
     return links == 0 or (links > 1 and not folder.by_rename)
 
 
-def _copied(at: PartialFolder, key: str, log: PartialRecord, data: int) -> int:
+def _copied(at: PartialFolder, key: str, size: int, data: int) -> int:
     """
     Copy the committed bytes of an upload to new data, which has no other name.
 
     The other name may be that of a visible file, which a crash has left or brought back, or
     of a backup: these are not written to, or cut off.
 
+    :param size: how many bytes are committed.
     :param data: the data that it has.
     :return: the descriptor of its new data, at its end.
     :raises OSError: it cannot be copied; the upload is as it was.
     """
-    files, folder, state = at.files, at.folder, log.state
-    with contextlib.suppress(FileNotFoundError):
+    files, folder, left = at.files, at.folder, size
+    with contextlib.suppress(FileNotFoundError):  # a crash has left it
         files.unlink(at.descriptor, key + COPY)
     copy = files.create(at.descriptor, key + COPY, folder.mode)
-    with _closed_on_error(files, copy):
-        left = state.offset
+    try:
         while left:
             copied = files.copy(data, copy, min(left, _CHUNK))
             if not copied:
@@ -285,11 +285,13 @@ def _copied(at: PartialFolder, key: str, log: PartialRecord, data: int) -> int:
             left -= copied
         if folder.durable:
             files.fsync(copy)
-        log.write(state._replace(phase=OPEN, inode=files.status(copy).st_ino))
-        if folder.durable:
-            log.sync()
         files.replace(at.descriptor, key + COPY, at.descriptor, key + DATA)
         at.sync()
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.unlink(at.descriptor, key + COPY)
+        files.give_up(copy)
+        raise
     return copy
 
 
@@ -347,7 +349,7 @@ def _is_its_name(folder: Folder, name: str, log: PartialRecord) -> bool:
         status = folder.files.status_of(name, folder=folder.final)
     except OSError:
         return False
-    return status.st_ino == log.inode
+    return status.st_ino == log.state.inode
 
 
 @contextlib.contextmanager
