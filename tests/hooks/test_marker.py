@@ -25,6 +25,7 @@ from tests.support.hook_markers import (
 from tests.support.processes import open_descriptors
 from tests.support.stores import MILLISECONDS, contents, leftovers
 from twisted_upload.disk.testing import FaultyFiles
+from twisted_upload.hooks.marked_file import sha256_of
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import scan
 from twisted_upload.interfaces import Metadata
@@ -242,7 +243,7 @@ def test_digest(folder: Folder, inbox: Path, while_receiving: bool) -> None:
     marker.stored_as(commit_one(folder, part, [b"hello"]).name)
     (inbox / NAME).write_bytes(b"changed")
     expected = b"hello" if while_receiving else b"changed"
-    assert queue_of(folder).digest(marker) == hashlib.sha256(expected).hexdigest()
+    assert sha256_of(queue_of(folder), marker) == hashlib.sha256(expected).hexdigest()
     queue_of(folder).remove(marker)
 
 
@@ -263,7 +264,7 @@ def test_gone(folder: Folder, inbox: Path, replace: Callable[[Path], object], di
     marker.stored_as(commit_one(folder, part, [b"hello"]).name)
     (inbox / NAME).unlink()
     replace(inbox / NAME)
-    assert queue_of(folder).digest(marker) is None
+    assert sha256_of(queue_of(folder), marker) is None
 
 
 def test_unreadable(inbox: Path) -> None:
@@ -274,7 +275,7 @@ def test_unreadable(inbox: Path) -> None:
     os.dup2(null, queue_of(folder).final, inheritable=False)
     os.close(null)
     with pytest.raises(OSError, match=os.strerror(errno.ENOTDIR)):
-        queue_of(folder).digest(marker)
+        sha256_of(queue_of(folder), marker)
 
 
 # -- set aside ----------------------------------------------------------------

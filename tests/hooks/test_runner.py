@@ -212,7 +212,7 @@ def test_unreadable_file(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("twisted_upload.hooks.spool.HookSpool.digest", unreadable)
+        patch.setattr("twisted_upload.hooks.task.sha256_of", unreadable)
         hooks.store()
         hooks.threads.work()
         for pause in PAUSES:

@@ -26,6 +26,7 @@ from tests.support.hook_markers import (
 from tests.support.stores import MILLISECONDS
 from twisted_upload.disk.testing import FaultyFiles
 from twisted_upload.errors import CannotStart
+from twisted_upload.hooks.marked_file import sha256_of
 from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.spool import FAILED, HOOKS, WAITING
 from twisted_upload.hooks.spool_scan import _Scan, scan
@@ -362,7 +363,7 @@ def test_marker_removed_too_early(tmp_path: Path, durable: bool) -> None:
     marker.stored_as(part.stored_file().name)
     held = queue_of(folder).lock(marker, kill_orphans)
     assert held is not None
-    assert queue_of(folder).digest(marker) is not None
+    assert sha256_of(queue_of(folder), marker) is not None
     os.close(held)
     queue_of(folder).release(marker)
     assert names(folder) == [NAME]

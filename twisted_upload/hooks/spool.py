@@ -48,7 +48,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import weakref
@@ -66,8 +65,6 @@ __all__ = ["FAILED", "FORWARD", "HOOKS", "MARKER_NAME", "WAITING", "HookSpool"]
 MARKER_NAME = re.compile(r"(([0-9]+)-[0-9]+-[0-9a-f]{12})\.([0-9a-f]{12})\.json\Z")
 """The name of a marker's file: its identity, the milliseconds in it, and its owner."""
 
-_NOT_THERE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
-_CHUNK = 1024 * 1024
 _LARGEST_NOTES = 1024 * 1024  # bytes of a marker; beyond this, no reasons are added
 
 
@@ -270,35 +267,6 @@ class HookSpool:
         finally:
             if not ours:
                 files.close(descriptor)
-
-    def digest(self, marker: Marker) -> str | None:
-        """
-        Return the SHA-256 of a file: the one computed during the upload, if there is
-        one; otherwise, that of its current content.  None if the file is gone, or its
-        name now belongs to another file.  The SHA-256 of an object is always known.
-        """
-        if marker.url:
-            return marker.sha256
-        files, flags = self.files, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        try:
-            if marker.sha256 is not None:
-                status = files.status_of(marker.name, folder=self.final)
-                return marker.sha256 if self.matches(marker, status) else None
-            descriptor = files.open(marker.name, flags, folder=self.final)
-        except OSError as error:
-            if error.errno in _NOT_THERE:
-                return None
-            raise
-        try:
-            if not self.matches(marker, files.status(descriptor)):
-                return None
-            digest = hashlib.sha256()
-            while piece := files.read(descriptor, _CHUNK):
-                digest.update(piece)
-        finally:
-            files.close(descriptor)
-        marker.sha256 = digest.hexdigest()
-        return marker.sha256
 
     def remove(self, marker: Marker) -> None:
         """Remove a marker for which nothing is left to do."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from twisted_upload.hooks.command import HookEnd
 from twisted_upload.hooks.interfaces import IHookCommand
 from twisted_upload.hooks.log import reason
+from twisted_upload.hooks.marked_file import sha256_of
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
 
@@ -70,7 +71,7 @@ class HookTask:
 
     def _start(self, command: IHookCommand, held: int) -> HookEnd:
         spool, marker = self.spool, self.marker
-        if spool.digest(marker) is None:
+        if sha256_of(spool, marker) is None:
             return nothing_to_do("the file is gone")
         return command.run(spool, marker, self.failures + 1, held)
 

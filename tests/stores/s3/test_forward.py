@@ -17,6 +17,7 @@ from tests.support.hook_markers import lines
 from tests.support.stores import MILLISECONDS
 from twisted_upload.hooks import marked_file
 from twisted_upload.hooks.folders import FAILED, FORWARD, WAITING
+from twisted_upload.hooks.marked_file import sha256_of
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.orphans import kill_orphans
 from twisted_upload.hooks.outage import OUTAGE_PAUSES
@@ -467,7 +468,7 @@ def test_counts(forwarding: Forwarding) -> None:
 
 def _run(forwarding: Forwarding, marker: Marker) -> None:
     """Forward a file without removing its marker."""
-    assert forwarding.queue.digest(marker) is not None
+    assert sha256_of(forwarding.queue, marker) is not None
     end = ForwardCommand(forwarding.bucket, node="one").run(forwarding.queue, marker, 1, -1)
     assert end.succeeded
 
