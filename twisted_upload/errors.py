@@ -81,6 +81,10 @@ class UploadRefused(UploadError):
     retry_after: float = 0.0
     """Seconds after which the server asks a client to try again; 0 if it does not say."""
 
+    later: Deferred[Any] | None = None
+    """In the daemon: fires with the state of a resumable upload, if that is stored after all;
+    None if nobody tries that.  It may never fire."""
+
     default_explanation: ClassVar[str] = "the upload was refused"
 
     def __init__(self, explanation: str | None = None) -> None:
@@ -137,17 +141,11 @@ class NoSpace(UploadRefused):
 
 
 class StoreFailed(UploadRefused):
-    """
-    The store failed to store the upload; the sender still has the bytes.
-
-    :ivar later: fires with the state of a resumable upload, if that is stored after all; it
-        is None if nobody tries that, and may never fire.
-    """
+    """The store failed to store the upload; the sender still has the bytes."""
 
     code = "store-error"
     default_explanation = "the upload could not be stored; try again later"
     safe_to_repeat = True
-    later: Deferred[Any] | None = None
 
 
 class ShuttingDown(UploadRefused):

@@ -19,7 +19,7 @@ from twisted_upload.errors import StoreFailed
 from twisted_upload.hooks.folders import FORWARD, HOOKS, WAITING
 from twisted_upload.hooks.marker import Marker
 from twisted_upload.hooks.spool import HookSpool
-from twisted_upload.interfaces import ISplicesSocket, PartialUpload
+from twisted_upload.interfaces import Arrival, ISplicesSocket, PartialTerms, PartialUpload
 from twisted_upload.stores.s3.errors import Unreachable
 from twisted_upload.stores.s3.puts import LAST_WAIT, WAIT
 
@@ -106,6 +106,29 @@ def test_away(rig: ManualObjectPartials) -> None:
     (upload,) = rig.results(rig.store.find(identity))
     assert rig.stored() == {upload.receipt.name: b"hello"}
     assert [it.receipt.name for it in later] == [upload.receipt.name]
+
+
+def test_several_are_told_to_ask_again(rig: ManualObjectPartials) -> None:
+    """
+    Of several requests for one object that are told to ask again, the first one is told when
+    it is stored, and no other.
+    """
+    part = PartialTerms(Arrival("192.0.2.7:50123", length=5), is_part=True)
+    (upload,) = rig.results(rig.store.create(part))
+    rig.complete(upload.identity)
+    rig.work()
+    rig.bucket.fail("put", AWAY, times=1000)
+    rig.bucket.fail("head", AWAY, times=1000)
+    terms = PartialTerms(Arrival("192.0.2.7:50123"))
+    identities = [upload.identity] * 2
+    first, second = (result_of(rig.store.concatenate(terms, identities)) for _ in range(2))
+    rig.pass_time(int(WAIT) + 1)
+    assert [type(it) for it in (*first, *second)] == [StoreFailed] * 2
+    assert second[0].later is None
+    later = result_of(first[0].later)
+    rig.bucket._failures.clear()
+    rig.pass_time(150)
+    assert [it.receipt.name for it in later] == [*rig.stored()]
 
 
 def test_several_wait(rig: ManualObjectPartials) -> None:

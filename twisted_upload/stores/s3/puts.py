@@ -138,12 +138,17 @@ class Puts:
 
         return done.addBoth(over)
 
-    def later(self, name: str) -> Deferred[None]:
+    def later(self, name: str) -> Deferred[None] | None:
         """
-        Return what fires when this process has put an object that nobody waits for any more.
+        Return what fires when this process has put an object that was waited for in vain.
 
         If there are too many, the oldest is forgotten.
+
+        :return: None if somebody has asked for that before, and is told: an object is
+            reported once.
         """
+        if name in self._later:
+            return None
         stored: Deferred[None] = Deferred()
         self._later[name] = stored
         if len(self._later) > MOST_REMEMBERED:

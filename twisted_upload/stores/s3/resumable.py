@@ -137,8 +137,9 @@ class S3ResumableStore(S3Store):
                 try:
                     await self._puts.wait_for(receipt.name, begun=begun)
                 except StoreFailed as error:
-                    if begun:
-                        error.later = self._puts.later(receipt.name).addCallback(lambda _: upload)
+                    later = self._puts.later(receipt.name) if begun else None
+                    if later is not None:
+                        error.later = later.addCallback(lambda _: upload)
                     raise
             return upload
 

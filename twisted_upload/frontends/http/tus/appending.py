@@ -310,9 +310,8 @@ def tell_failure(body: _Body, refusal: UploadRefused) -> None:
     if not (body.lost or body.replaced):
         body.error = refusal
         body.request.report("refused", code=refusal.code)
-    later = refusal.later if isinstance(refusal, StoreFailed) else None
-    if later is not None and body.partial.receipt is None:
-        later.addCallback(body.request.report_unanswered)
+    if refusal.later is not None and body.partial.receipt is None:
+        refusal.later.addCallback(body.request.report_unanswered)
     if body.creating:
         _remove(body)
     _respond(body, ())

@@ -242,7 +242,7 @@ class _Wait(Generic[T]):
 
     def failed(self, failure: Failure) -> None:
         refusal = refusal_of(failure)
-        if isinstance(refusal, StoreFailed) and refusal.later is not None:
+        if refusal.later is not None:
             refusal.later.addCallback(self._late)
         if not self._over:
             self._end()
