@@ -165,19 +165,19 @@ class ForwardCommand:
             finally:
                 files.close(descriptor)
         except (Rejected, NameTaken) as error:
-            return _failure(str(error), files.monotonic() - began)
+            return _failure(files, str(error), began)
         except ObjectStoreError as error:
-            seconds = files.monotonic() - began
-            return _failure(str(error), seconds, counts=False, concerns_all=True)
+            return _failure(files, str(error), began, counts=False, concerns_all=True)
         except (OSError, ValueError) as error:
             # It says nothing about the object store.
-            why, seconds = f"cannot be read: {reason(error)}", files.monotonic() - began
-            return _failure(why, seconds, counts=False, ran=False)
+            return _failure(
+                files, f"cannot be read: {reason(error)}", began, counts=False, ran=False
+            )
         try:
             self._after(spool, marker)
         except OSError as error:
             why = f"forwarded, but cannot be removed: {reason(error)}"
-            return _failure(why, files.monotonic() - began, counts=False)
+            return _failure(files, why, began, counts=False)
         return HookEnd("forwarded", succeeded=True, seconds=files.monotonic() - began)
 
     def _put(self, files: Files, marker: Marker, descriptor: int) -> None:
@@ -237,11 +237,13 @@ class _UntilStopped:
 
 
 def _failure(
+    files: Files,
     what: str,
-    seconds: float,
+    began: float,
     *,
     ran: bool = True,
     counts: bool = True,
     concerns_all: bool = False,
 ) -> HookEnd:
+    seconds = files.monotonic() - began
     return HookEnd(what, False, seconds, ran=ran, counts=counts, concerns_all=concerns_all)
