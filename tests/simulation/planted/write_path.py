@@ -222,8 +222,7 @@ BUGS = (
         "temporary-file-of-discarded-left",
         _FILE,
         "        if self._name is not None:\n"
-        "            with contextlib.suppress(OSError):\n"
-        "                folder.files.unlink(folder.incoming, self._name)\n"
+        "            folder.remove_unfinished(self._name)\n"
         "            self._name = None\n"
         "        if self._descriptor",
         "        if self._descriptor",

@@ -163,6 +163,20 @@ def test_dead_disk(folder: Folder, files: OrderedFiles) -> None:
         os.unlink(name, dir_fd=folder.incoming)
 
 
+def test_removed_later(folder: Folder, files: OrderedFiles, tmp_path: Path) -> None:
+    """An unfinished file that cannot be removed is removed when another one is created."""
+    parts = [PartialFile(folder, MOMENT, digest=False) for _ in range(2)]
+    for part in parts:
+        part.append([b"content"])
+    files.fail("unlink", errno.EROFS, times=3)
+    for part in parts:
+        part.discard()
+    assert len(leftovers(tmp_path)) == 2
+    for _ in range(3):
+        store_by_name(folder, b"content")
+    assert leftovers(tmp_path) == []
+
+
 def test_discard_twice(folder: Folder, tmp_path: Path) -> None:
     """Discarding is allowed at any time, and again."""
     part = PartialFile(folder, MOMENT, digest=False)

@@ -39,6 +39,19 @@ def test_unhealthy(rig: Rig, call: str, error: int) -> None:
     assert rig.unfinished == []
 
 
+def test_unfinished_file_is_removed_later(rig: Rig) -> None:
+    """An unfinished file that cannot be removed is removed when the disk works again."""
+    rig.files.fail("rename", errno.EROFS)
+    rig.files.fail("unlink", errno.EROFS)
+    assert isinstance(store_upload(rig, b"one"), StoreFailed)
+    assert len(rig.unfinished) == 1
+    rig.files.fail("create", errno.EROFS)  # the folder is opened again
+    rig.clock.advance(SELF_TEST_INTERVAL)
+    rig.disk.work()
+    assert isinstance(store_upload(rig, b"two"), Receipt)
+    assert rig.unfinished == []
+
+
 def test_same_failure_again(rig: Rig) -> None:
     """A test that fails again for the same reason is one log line a minute; others are at once."""
     with capturedLogs() as events:

@@ -26,6 +26,7 @@ import os
 import re
 import stat
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -43,6 +44,13 @@ INCOMING = ".incoming"
 _TEMPORARY = re.compile(r"upload-([0-9a-f]{12})-[0-9]+\Z")
 _SWEEP_TRIES = 20
 _CANNOT_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+MOST_LEFTOVERS = 10_000
+"""Unfinished files that are remembered if they could not be removed."""
+
+
+def _leftovers() -> deque[str]:
+    return deque(maxlen=MOST_LEFTOVERS)
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ class Folder:
     :ivar node: the name of this machine, which is then a part of the names of files; empty
         if no other stores files in the same place.
     :ivar sync_errors: the error of each failed sync of the folder.
+    :ivar leftovers: names of unfinished files that could not be removed, at most
+        `MOST_LEFTOVERS`; the next start removes others.
     """
 
     path: str
@@ -89,6 +99,7 @@ class Folder:
     new: NewFolders
     node: str = ""
     sync_errors: list[Exception] = field(default_factory=list, repr=False, compare=False)
+    leftovers: deque[str] = field(default_factory=_leftovers, repr=False, compare=False)
     _end: weakref.finalize[..., Folder] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +115,23 @@ class Folder:
         self._end()
         for queue in self.queues.values():
             queue.close()
+
+    def remove_unfinished(self, name: str) -> None:
+        """Remove an unfinished file; if that fails, it is tried again later."""
+        try:
+            self.files.unlink(self.incoming, name)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            self.leftovers.append(name)
+
+    def remove_leftover(self) -> None:
+        """Try again to remove one of those that could not be removed, if there are any."""
+        try:
+            name = self.leftovers.popleft()
+        except IndexError:
+            return
+        self.remove_unfinished(name)
 
     def sync_files(self, descriptors: Sequence[int]) -> list[OSError | None]:
         """Sync files; return for each file its error, if any."""

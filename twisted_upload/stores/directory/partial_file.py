@@ -319,8 +319,7 @@ class PartialFile:
         elif self._name is not None:
             self.may_be_visible = False
         if self._name is not None:
-            with contextlib.suppress(OSError):
-                folder.files.unlink(folder.incoming, self._name)
+            folder.remove_unfinished(self._name)
             self._name = None
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
@@ -344,6 +343,8 @@ class PartialFile:
     def _create(self, *, locked: bool) -> int:
         folder = self.folder
         files, incoming = folder.files, folder.incoming
+        if folder.leftovers:
+            folder.remove_leftover()
         while True:
             name = folder.temporary()
             try:

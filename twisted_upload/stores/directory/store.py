@@ -374,6 +374,7 @@ class DirectoryStore:
                     f"{self.path} is on a different file system than before"
                 ) from None
             self._take(again)
+            again.leftovers.extend(folder.leftovers)
             self._folder = again
 
     def _is_full(self) -> bool:
