@@ -144,8 +144,7 @@ class Puts:
 
         If there are too many, the oldest is forgotten.
 
-        :return: None if somebody has asked for that before, and is told: an object is
-            reported once.
+        :return: None if another request has asked for that before: an object is reported once.
         """
         if name in self._later:
             return None
