@@ -89,7 +89,7 @@ class Rig:
         self.files: FaultyFiles = more.pop("files", None) or FaultyFiles()
         self.clock = Clock()
         self.store = open_store(folder, self.disk, clock=self.clock, files=self.files, **more)
-        record = self.store._record
+        record = self.store.given.record
         assert record is not None  # it is written every few seconds
         record.confirm(record.write(MILLISECONDS))
         self.files.calls.clear()

@@ -54,7 +54,7 @@ class _Store:
 
     def die(self) -> None:
         """End as when the process is killed: nothing more is written."""
-        self.store._record = None
+        self.store.given.forget()
         self.store.close()
 
 
@@ -204,7 +204,7 @@ def test_doubted_meanwhile(folder: Path) -> None:
     fsync has succeeded: an error is reported once.
     """
     store = _Store(folder, MILLISECONDS)
-    record = store.store._record
+    record = store.store.given.record
     assert record is not None
     cover = record.write(MILLISECONDS)
     record.sync_failed()
@@ -220,7 +220,7 @@ def test_folder_of_a_new_record(folder: Path) -> None:
     """If the folder of a new record cannot be synced, that is done before the next name."""
     files = FaultyFiles()
     store = _Store(folder, MILLISECONDS, files)
-    record = store.store._record
+    record = store.store.given.record
     assert record is not None
     files.fail("fsync", errno.EIO)
     with pytest.raises(OSError, match="Input"):
@@ -234,7 +234,7 @@ def test_folder_of_a_new_record(folder: Path) -> None:
 def test_never_set_back(folder: Path) -> None:
     """An entry written for an earlier moment still covers the later one."""
     store = _Store(folder, MILLISECONDS)
-    record = store.store._record
+    record = store.store.given.record
     assert record is not None
     until = record.write(MILLISECONDS + 1_000_000).until
     assert record.write(MILLISECONDS).until == until

@@ -96,12 +96,12 @@ class ResumableDirectoryStore(DirectoryStore):
     def prepare(self, part: ResumableFile) -> None:
         """Give a complete upload its name, and its markers if there are queues."""
         now, created, arrival = self.now(), part.log.origin.created, part.log.origin.terms.arrival
-        moment = self._moments.next(now)
+        moment = self.given.next(now)
         marks = self.queues.marks(part.folder.queues, moment, arrival, created)
         for _, marker in marks:
             marker.partial = part.key
         original = self.original_in_name(arrival)
-        part.prepare(moment, now, original=original, marks=marks, record=self._record)
+        part.prepare(moment, now, original=original, marks=marks, record=self.given.record)
 
     def _free(self) -> Space:
         """Return the free space; below the reserve, partial uploads give way first."""

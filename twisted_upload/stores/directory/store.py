@@ -26,8 +26,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.core.name_form import NameForm
-from twisted_upload.core.names import UniqueTimestamps, suffix_of
-from twisted_upload.core.text import Reserve, format_duration
+from twisted_upload.core.names import suffix_of
+from twisted_upload.core.text import Reserve
 from twisted_upload.disk.file_calls import Space
 from twisted_upload.disk.files import Files
 from twisted_upload.disk.folders import NewFolders
@@ -44,16 +44,15 @@ from twisted_upload.interfaces import (
 from twisted_upload.stores.directory.commit_batch import commit_one
 from twisted_upload.stores.directory.disk_errors import classify, is_full
 from twisted_upload.stores.directory.folder import (
-    INCOMING,
     Folder,
     folder_test,
     open_folder,
     same_file_system,
 )
+from twisted_upload.stores.directory.given_names import GivenNames
 from twisted_upload.stores.directory.group_commit import GroupCommit, Tell, at_once
 from twisted_upload.stores.directory.hooks import IHooks, Queues
 from twisted_upload.stores.directory.incoming import DirectoryIncoming
-from twisted_upload.stores.directory.name_record import RECORD, NameRecord
 from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.directory.space import FreeSpace
 from twisted_upload.stores.health import Health
@@ -122,11 +121,10 @@ class DirectoryStore:
         self._sync_folder = sync_folder
         self._mode = mode
         self.files = files or Files()
+        self.given = GivenNames(path, self.files, now, durable=durable)
         self.queues = Queues(hooks, forward, objects=objects)
         self._folder: Folder | None = None
         self._new: NewFolders | None = None
-        self._moments = UniqueTimestamps()
-        self._record: NameRecord | None = None
         self.health = Health(path, disk, clock, self._self_test, classify)
         self._commits = GroupCommit(disk, self.files.monotonic, after_turn)
         self.free_space = FreeSpace(
@@ -140,7 +138,7 @@ class DirectoryStore:
             make_room=self._make_room,
         )
         self.memory = memory or MemoryBudget()
-        self._told: set[str] = set()  # a start opens twice, and warns once
+        self._warned = False  # a start opens twice, and warns once
 
     def open(self) -> None:
         """
@@ -156,14 +154,15 @@ class DirectoryStore:
             # This releases its claims, even if twistd without -n has forked since and the
             # waiting parent has the folder open too.
             self._folder.close()
-        self._folder = self._record = None
+        self._folder = None
+        self.given.forget()
         folder = self._open_folder()
-        self._take(folder)
+        self.given.use(folder.incoming)
         self._folder = folder
         self._new = self._new or folder.new
         self.free_space.look()
-        if not folder.by_rename and "link" not in self._told:
-            self._told.add("link")
+        if not folder.by_rename and not self._warned:
+            self._warned = True
             _log.warn(
                 "{path}: this file system cannot rename without replacing; publishing files by"
                 " link and unlink",
@@ -180,37 +179,6 @@ class DirectoryStore:
             sync_folder=self._sync_folder,
             queues=self.queues.names,
             node=self._node,
-        )
-
-    def _take(self, folder: Folder) -> None:
-        """Use this folder's record of names, so that no name is given out twice."""
-        try:
-            record = NameRecord(self.files, folder.incoming, durable=self._durable)
-        except OSError as error:
-            raise CannotStart(
-                f"cannot use {self.path}/{INCOMING}/{RECORD}: {error.strerror or error}"
-            ) from error
-        if record.damaged and "record" not in self._told:
-            self._told.add("record")
-            _log.warn(
-                "{path}: {record} is damaged: new names start after the time it was last written",
-                path=self.path,
-                record=f"{INCOMING}/{RECORD}",
-            )
-        floor = max(record.floor, self._moments.latest)
-        told = self._moments.told  # if it was opened before, as at each start
-        self._moments = UniqueTimestamps(floor, record.number, self._clock_is_behind, told=told)
-        if record.floor:
-            self._moments.tell(self.now())
-        self._record = record
-
-    def _clock_is_behind(self, by: int, latest: int) -> None:
-        _log.warn(
-            "{path}: the clock is {by} behind the latest file name here: names continue from"
-            " {latest}",
-            path=self.path,
-            by=format_duration(by / 1000),
-            latest=latest,
         )
 
     def start(self) -> None:
@@ -244,12 +212,11 @@ class DirectoryStore:
         """Release the folder; no upload may be left."""
         self.health.stop()
         self.free_space.stop()
-        if self._record is not None:
-            self._record.close(self._moments.latest)
+        self.given.close()
         if self._folder is not None:
             for queue in self._folder.queues.values():
                 queue.leave()
-        self._folder = self._record = None
+        self._folder = None
 
     def begin(self, arrival: Arrival, failed: Callable[[UploadRefused], None]) -> IIncomingUpload:
         """See `IUploadStore.begin`."""
@@ -259,7 +226,7 @@ class DirectoryStore:
         if refusal is not None:
             raise refusal
         now = self.now()
-        moment, queues, folder = self._moments.next(now), self.queues, self._folder
+        moment, queues, folder = self.given.next(now), self.queues, self._folder
         marks = queues.marks(folder.queues, moment, arrival, now) if queues.of_files else ()
         part = PartialFile(
             folder,
@@ -267,7 +234,7 @@ class DirectoryStore:
             digest=arrival.digest,
             marks=marks,
             budget=self.free_space.budget,
-            record=self._record,
+            record=self.given.record,
             original=self.original_in_name(arrival),
         )
         return DirectoryIncoming(self, part, arrival.peer, now, failed, metadata=arrival.metadata)
@@ -283,7 +250,7 @@ class DirectoryStore:
 
         :param now: seconds since the epoch.
         """
-        return self._moments.next(now)
+        return self.given.next(now)
 
     def original_in_name(self, arrival: Arrival) -> str:
         """Return the part that the original name is of the name of a stored file."""
@@ -373,7 +340,7 @@ class DirectoryStore:
                 raise CannotStart(
                     f"{self.path} is on a different file system than before"
                 ) from None
-            self._take(again)
+            self.given.use(again.incoming)
             again.leftovers.extend(folder.leftovers)
             self._folder = again
 
