@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support.box import MIB, Box, big_file, of_kind, rows, states
 from tests.support.chromium import Chromium, Tab
+from tests.support.daemon import wait_until
 from twisted_upload.frontends.http.invitations import Invitation, InvitationKeys, new_nonce
 from twisted_upload.frontends.http.tokens import token_line
 
@@ -120,6 +122,32 @@ def test_busy(chromium: Chromium, tmp_path: Path) -> None:
             assert row["line"].startswith("the server is busy; trying again in ")
         tab.wait(lambda: states(tab) == 3 * ["stored"], "stored files")
         assert sorted(box.stored().values()) == [b"0.txt", b"1.txt", b"2.txt"]
+
+
+def greeting(port: int) -> bytes:
+    """Return what a server sends to one who has not sent anything."""
+    with socket.create_connection(("127.0.0.1", port)) as one:
+        one.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            return one.recv(1000)
+    return b""
+
+
+def test_restarting(chromium: Chromium, small: Path, tmp_path: Path) -> None:
+    """If the server stops, the page says so, and not that it is busy; the file is stored later."""
+    with Box(tmp_path, "--drain=120") as box, chromium.tab() as tab:
+        tab.open(box.url)
+        tab.until("!locked")
+        head = f"PUT /x HTTP/1.1\r\nHost: box\r\nContent-Length: {2 * MIB}\r\n\r\n"
+        with box.daemon.begin(head.encode() + bytes(MIB)):
+            box.daemon.signal(signal.SIGTERM)
+            wait_until(lambda: b"shutting-down" in greeting(box.port), "the stop")
+            tab.choose(small)
+            tab.wait(lambda: "broken" in states(tab), "a broken upload")
+            assert rows(tab)[0]["line"].startswith("the server is restarting; trying again in ")
+        box.daemon.wait_for_end()
+        box.start()
+        tab.wait(lambda: states(tab) == ["stored"], "the stored file")
 
 
 def test_invitation(chromium: Chromium, locked: list[str], small: Path, tmp_path: Path) -> None:

@@ -58,6 +58,9 @@ class Trouble extends Error {
     const { status } = response;
     let problem = {};
     try { problem = JSON.parse(response.text); } catch { /* it has none: HEAD, or a proxy */ }
+    // What a connection is told that is rejected before its request was read.
+    const line = /^上传失败: ([a-z-]{1,64})(?: (.*))?\n$/.exec(response.text);
+    if (line) problem = { code: line[1], detail: line[2] };
     const code = String(problem.code || CODES[status] || "");
     return new Trouble({
       code,
