@@ -55,6 +55,14 @@ BUGS = (
         "an upload is kept for a while after its last request",
     ),
     Bug(
+        "found-expired-when-it-was-created",
+        "stores.directory.partial_record",
+        "        if expires - self.state.expires >= STALL:\n",
+        "        if False:\n",
+        "an upload is gone when its client is told its URL, after a disk has been stalled",
+        "an upload is kept for a while after its last request",
+    ),
+    Bug(
         "found-marker-with-two-names",
         "hooks.spool_scan",
         "                if not self._remove_other_names(identity):\n                    raise\n",

@@ -26,10 +26,9 @@ BUGS = (
     ),
     Bug(
         "record-not-synced",
-        _FILE,
-        "        self.log.write(state)\n"
-        "        if self.folder.durable:\n            self.log.sync()\n",
-        "        self.log.write(state)\n",
+        "stores.directory.partial_record",
+        "        if durable:\n            self.sync()\n        self.renew",
+        "        self.renew",
         "an offset is told before its record is synced",
         OFFSETS,
     ),
@@ -39,10 +38,10 @@ BUGS = (
         "        if self.folder.durable and self._size > self.committed:\n"
         "            self.folder.files.datasync(self.descriptor)\n"
         "        state = self.log.state._replace("
-        "phase=OPEN, offset=self._size, expires=self.expires)\n"
+        "phase=OPEN, offset=self._size, expires=self.log.expires)\n"
         "        self.write_state(state)\n",
         "        state = self.log.state._replace("
-        "phase=OPEN, offset=self._size, expires=self.expires)\n"
+        "phase=OPEN, offset=self._size, expires=self.log.expires)\n"
         "        self.write_state(state)\n"
         "        if self.folder.durable and self._size > self.committed:\n"
         "            self.folder.files.datasync(self.descriptor)\n",
@@ -52,8 +51,8 @@ BUGS = (
     Bug(
         "creation-not-synced",
         _OPEN,
-        "        at.sync()\n    except BaseException:\n",
-        "    except BaseException:\n",
+        "        at.sync()\n        log.until = until\n",
+        "        log.until = until\n",
         "the folder is not synced before the URL of an upload is told",
         OFFSETS,
     ),
@@ -76,8 +75,9 @@ BUGS = (
     Bug(
         "offset-in-record-off-by-one",
         _FILE,
-        "phase=OPEN, offset=self._size, expires=self.expires)\n        self.write_state(state)\n",
-        "phase=OPEN, offset=max(0, self._size - 1), expires=self.expires)\n"
+        "phase=OPEN, offset=self._size, expires=self.log.expires)\n"
+        "        self.write_state(state)\n",
+        "phase=OPEN, offset=max(0, self._size - 1), expires=self.log.expires)\n"
         "        self.write_state(state)\n",
         "the record counts a byte less than was told",
         OFFSETS,

@@ -6,7 +6,7 @@ goes on when the disk works again.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -301,6 +301,56 @@ def test_record_cannot_be_synced(rig: ManualRig, times: int) -> None:
     heal(rig)
     assert rig.find(identity).offset == 5
     assert data.read_bytes() == b"hello"
+
+
+class StallingFiles(FaultyFiles):
+    """
+    System calls that may take long.
+
+    :ivar pauses: called before each sync.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[Callable[[], object]] = []
+
+    def _before(self, call: str) -> int | None:
+        if call in {"fsync", "datasync"} and self.pauses:
+            self.pauses.pop(0)()
+        return super()._before(call)
+
+
+@pytest.mark.parametrize(
+    ("what", "sync"), [*(("created", it) for it in range(3)), ("written", 0), ("written", 1)]
+)
+def test_stalled_for_longer_than_an_upload_lasts(tmp_path: Path, what: str, sync: int) -> None:
+    """What has just been written has not expired, even if the disk has taken long."""
+    files = StallingFiles()
+    rig = ManualRig(tmp_path / "inbox", files=files)
+
+    def stall() -> None:
+        rig.began += 500
+
+    def stall_once() -> None:
+        files.pauses[:] = [lambda: None] * sync + [stall]
+
+    rig.create(5)  # the folder is there from now on
+    if what == "created":
+        stall_once()
+        identity = rig.create(5, expires=rig.now() + 60)
+    else:
+        identity = rig.create(5, expires=rig.now() + 600)
+        writing = rig.begin(identity, expires=rig.now() + 60)
+        writing.append.write(b"hel")
+        stall_once()
+        rig.do(writing.append.commit())
+    assert not files.pauses
+    rig.began += 55
+    assert rig.find(identity).offset == (3 if what == "written" else 0)
+    rig.let_go()
+    rig.began += 10
+    assert isinstance(rig.find(identity), NotFound)
+    rig.close()
 
 
 def test_foreign_folder(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import json
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from twisted_upload.disk.files import Files
@@ -39,6 +40,10 @@ OPEN, PUBLISHING, STORED, COPYING = "open", "publishing", "stored", "copying"
 """The phases of an upload: bytes are added; its data file is about to be published, or has
 been; its data file has been published durably; it is being made of others, and nobody
 knows its id yet."""
+
+STALL = 30.0
+"""Seconds after which what has been written says too early a time at which an upload expires:
+it lasts for a minute at least."""
 
 _BLOCK = 4096
 _COMMON = 16 * 1024
@@ -94,6 +99,8 @@ class PartialRecord:
     :ivar state: the latest state.
     :ivar number: its number.
     :ivar synced: the number of the latest one that is known to be durable; -1 for none.
+    :ivar until: returns when the upload expires if that is written now (`put_off`); `None` for
+        no change.
     :ivar unsure: whether the file may hold a later state, of which writing has failed.
     """
 
@@ -111,6 +118,7 @@ class PartialRecord:
         self.state = state
         self.number = number
         self.synced = -1
+        self.until: Callable[[], float] | None = None
         self.unsure = False
         self._files = files
 
@@ -156,6 +164,34 @@ class PartialRecord:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"it does not hold what was expected: {error!r}") from None
         return cls(files, descriptor, origin, state, number=number)
+
+    @property
+    def expires(self) -> float:
+        """When the upload expires if that is written now: seconds since the epoch."""
+        return self.state.expires if self.until is None else self.until()
+
+    def save(self, state: PartialState, *, durable: bool) -> None:
+        """
+        Write a new state, and sync it if it is to be durable.
+
+        :raises OSError: as `write` and `sync`.
+        """
+        self.write(state)
+        if durable:
+            self.sync()
+        self.renew(durable=durable)
+
+    def renew(self, *, durable: bool) -> None:
+        """
+        Write when it expires once more, if the disk was stalled while that was written.
+
+        :raises OSError: as `save`.
+        """
+        expires = self.expires
+        if expires - self.state.expires >= STALL:
+            self.write(self.state._replace(expires=expires))
+            if durable:
+                self.sync()
 
     def write(self, state: PartialState) -> None:
         """

@@ -91,11 +91,14 @@ class DirectoryPartials:
         if length > self.index.room(terms.group):
             raise NoSpace
         budget = self._store.free_space.budget
+        until = put_off(terms.expires, self._store.now)
 
         def create() -> ResumableFile:
             at = self.uses.at(create=True)
             self._check_fits(at, length)
-            return create_resumable(at, key, terms, now, copying=copying, budget=budget)
+            return create_resumable(
+                at, key, terms, now, until=until, copying=copying, budget=budget
+            )
 
         self.index.put(key, Entry(terms.group, 0, terms.expires, stored=False))
         if copying:
@@ -210,7 +213,7 @@ class DirectoryPartials:
                 self.uses.end(part, turn)
                 raise
             part.whole = whole
-            part.until = put_off(expires, self.now)
+            part.log.until = put_off(expires, self.now)
             writer = PartialAppend(self._store, self, part, identity, turn, failed=failed)
             if done.called:  # cancelled
                 writer.abort()

@@ -100,8 +100,6 @@ class ResumableFile(PartialFile):
     :ivar committed: the committed offset.
     :ivar whole: nothing is committed before `commit` is called.
     :ivar stored: what has been stored, once it is.
-    :ivar until: returns when it expires if it is committed now (`put_off`); `None` for no
-        change.
     :ivar gone: its data has been lost, and it has been removed.
     """
 
@@ -109,7 +107,7 @@ class ResumableFile(PartialFile):
     _displaces = False
     __slots__ = (
         *("_committed_at", "at", "_digest", "_when", "committed", "gone", "key"),
-        *("log", "stored", "until", "whole"),
+        *("log", "stored", "whole"),
     )
 
     def __init__(
@@ -127,7 +125,6 @@ class ResumableFile(PartialFile):
         self.committed = log.state.offset
         self.whole = self.gone = False
         self.stored: StoredFile | None = None
-        self.until: Callable[[], float] | None = None
         self.at = at
         self._digest: str | None = None
         self._when = 0.0
@@ -154,15 +151,10 @@ class ResumableFile(PartialFile):
         return self.committed == self.log.state.length
 
     @property
-    def expires(self) -> float:
-        """See `PartialTerms.expires`; written with the next commit."""
-        return self.log.state.expires if self.until is None else self.until()
-
-    @property
     def is_committed(self) -> bool:
         """Whether there is nothing to commit."""
         state = self.log.state
-        return (self._size, self.expires) == (self.committed, state.expires)
+        return (self._size, self.log.expires) == (self.committed, state.expires)
 
     @property
     def is_open(self) -> bool:
@@ -249,16 +241,14 @@ class ResumableFile(PartialFile):
             return
         if self.folder.durable and self._size > self.committed:
             self.folder.files.datasync(self.descriptor)
-        state = self.log.state._replace(phase=OPEN, offset=self._size, expires=self.expires)
+        state = self.log.state._replace(phase=OPEN, offset=self._size, expires=self.log.expires)
         self.write_state(state)
         self.committed = self._size
         self._committed_at = self.at.files.monotonic()
 
     def write_state(self, state: PartialState) -> None:
         """Write a new state durably."""
-        self.log.write(state)
-        if self.folder.durable:
-            self.log.sync()
+        self.log.save(state, durable=self.folder.durable)
 
     def close(self) -> None:
         """Close it, so that others may use it; first note in the record if it is stored."""
@@ -324,7 +314,7 @@ class ResumableFile(PartialFile):
         self.log.write(
             state._replace(
                 phase=PUBLISHING,
-                expires=self.expires,
+                expires=self.log.expires,
                 name=name,
                 sha256=self._digest,
                 when=self._when,

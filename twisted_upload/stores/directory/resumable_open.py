@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from twisted_upload.core.names import name_after
 from twisted_upload.disk.files import Files
@@ -52,6 +52,7 @@ def create_resumable(
     terms: PartialTerms,
     created: float,
     *,
+    until: Callable[[], float] | None = None,
     copying: bool = False,
     budget: SpaceBudget | None = None,
 ) -> ResumableFile:
@@ -59,6 +60,7 @@ def create_resumable(
     Create an upload, durably.
 
     :param created: seconds since the epoch.
+    :param until: see `PartialRecord`.
     :param copying: it is to be filled from others first, and nobody knows its id.
     :raises OSError: it cannot be created; nothing of it is left.
     """
@@ -78,6 +80,8 @@ def create_resumable(
                     raise error
             log.synced = log.number
         at.sync()
+        log.until = until
+        log.renew(durable=folder.durable)
     except BaseException:
         with contextlib.suppress(OSError):
             at.remove(key)
