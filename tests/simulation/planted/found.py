@@ -98,8 +98,8 @@ BUGS = (
     Bug(
         "found-stored-later",
         "stores.s3.resumable",
-        "                    if begun:\n",
-        "                    if begun is None:\n",
+        "self._puts.later(receipt.name) if begun else None",
+        "None",
         "an upload whose object is stored after its client was told to ask again is unreported",
         "each upload ends once, and everybody is told the same",
     ),
