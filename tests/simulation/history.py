@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from tests.simulation.choices import Choices
 
@@ -129,12 +130,14 @@ class Attempt:
     :ivar told_at: when it was first told that it is stored, in virtual seconds.
     :ivar ended: when its sender stopped caring; `None` before.
     :ivar peers: the addresses it was sent from, as the daemon calls them.
+    :ivar connection: the last one that it was sent on.
     """
 
     __slots__ = (
         "began",
         "code",
         "complete",
+        "connection",
         "content",
         "ended",
         "honest",
@@ -177,6 +180,7 @@ class Attempt:
         self.told_at = float("inf")
         self.ended: float | None = None
         self.peers: list[str] = []
+        self.connection: Any = None
 
     def __repr__(self) -> str:
         told = f"{self.told or 'nothing told'} {self.name or self.code or ''}".strip()
@@ -230,6 +234,8 @@ class History:
         such a moment is no violation.  Noted by the world.
     :ivar stops: when daemons were told to stop: what one gives up then, because a disk does
         not respond, may be done all the same.  Noted by the world.
+    :ivar repeats_once: whether a concatenation that is asked for again is stored once: for a
+        daemon that is alone, and goes on.
     :ivar ends_by_idle: whether the daemon ends uploads that fall silent
         (``--finish-after-idle``): then what was sent so far may be a file.
     """
@@ -243,7 +249,7 @@ class History:
         self.violations: list[str] = []
         self.disturbances: list[float] = []
         self.stops: list[float] = []
-        self.ends_by_idle = False
+        self.ends_by_idle = self.repeats_once = False
         self.counts = {NOTHING: 0, STORED: 0, REFUSED: 0, LOST: 0, ABORTED: 0}
 
     @property

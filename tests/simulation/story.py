@@ -9,7 +9,7 @@ from typing import Any
 from tests.simulation.filesystem.content import PAGE
 from tests.simulation.history import Violation
 from tests.simulation.visitors import visit
-from tests.simulation.workload import SETTLE, leaves_files, populate
+from tests.simulation.workload import SETTLE, leaves_files, populate, turns_away
 from tests.simulation.world import INBOX, World
 from twisted_upload.daemon.service import MAX_STOP_TIME
 
@@ -30,6 +30,9 @@ SYNCS = ("fsync", "datasync")
 STEP = 15.0
 """Seconds between two looks whether that is so already."""
 
+
+EXPIRES_WITHIN = 180.0
+"""Seconds after which an upload that has expired is removed: some scans later."""
 
 SPARE = 6
 """File descriptors that a daemon opens when it first needs them: a record, a folder."""
@@ -68,6 +71,7 @@ def tell(world: World) -> None:
     world.check(deep=True)
     world.queues.check_finally(clock_is_wrong=abs(world.machine.clock_offset) > 900)
     _all_is_quiet(world)
+    _all_expires(world)
     _end(world)
     _complain(world)
 
@@ -152,9 +156,13 @@ def _end_faults(world: World, fault: dict[str, Any]) -> None:
 
 
 def _work_as_usual(world: World) -> None:
-    """Have syncs take their time, as they do on a disk with which nothing is wrong."""
-    if world.plan.sync_time:
-        world.disk.faults.slow("fsync", 0.0, world.plan.sync_time, 1.0)
+    """Have syncs and writes take their time, as on a disk with which nothing is wrong."""
+    plan, faults = world.plan, world.disk.faults
+    if plan.sync_time:
+        faults.slow("fsync", 0.0, plan.sync_time, 1.0)
+    if plan.write_time:
+        for call in ("write", "writev", "splice"):
+            faults.slow(call, 0.0, plan.write_time, 1.0)
 
 
 def _all_serve(world: World) -> None:
@@ -180,6 +188,14 @@ def _all_is_quiet(world: World) -> None:
         quiet.check_incoming(world.disk, INBOX)
 
 
+def _all_expires(world: World) -> None:
+    """What was not completed in time is removed."""
+    plan, facts = world.plan, world.scene.facts
+    if "resume-for" in plan.options and not any(it["do"] == "clock" for it in plan.events):
+        world.scheduler.run(until=world.scheduler.now + facts.resume_for + EXPIRES_WITHIN)
+        world.offsets.expect_none()
+
+
 def _end(world: World) -> None:
     """Daemons stop in time, and what they promised survives that, a power cut and a start."""
     scheduler = world.scheduler
@@ -193,6 +209,7 @@ def _end(world: World) -> None:
         raise world.history.wrong(f"a daemon has not stopped in {longest:g} s")
     world.check()
     world.outcomes.check_told(world.files.visible)
+    world.outcomes.check_each(refused_at_gate=turns_away(world.plan))
     _check_reports(world)
     world.cut_power(0.0)
     world.start_again()

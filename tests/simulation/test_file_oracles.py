@@ -174,6 +174,22 @@ def test_concatenations(folder: Folder) -> None:
     folder.wrong("no content")
 
 
+def test_concatenation_twice(folder: Folder) -> None:
+    """One that is asked for again, because its answer was lost, is not there twice."""
+    parts = [folder.sent(1, kind="tus-concat"), folder.sent(2, kind="tus-concat")]
+    for part in parts:
+        part.partial = True
+    final = folder.sent(3, 0)
+    folder.history.concatenate(final, parts)
+    folder.history.lost(final)
+    folder.sent(4, again=final)
+    folder.put("1.bin", final.data())
+    folder.put("2.bin", final.data())
+    folder.oracle.check()  # by another process, perhaps
+    folder.history.repeats_once = True
+    folder.wrong("2 times, 1 sent")
+
+
 def test_a_part_is_visible(folder: Folder) -> None:
     """A part of a concatenation is not a file."""
     part = folder.sent(1, kind="tus-concat")

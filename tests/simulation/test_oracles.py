@@ -87,14 +87,38 @@ def test_told_offset_of_other_bytes(told: Told) -> None:
 
 
 def test_expired_uploads_are_removed(told: Told) -> None:
-    """Long after an upload has expired, nothing of it is there."""
-    told.oracle.expect_none(now=100.0, resume_for=60.0)
+    """Long after an upload has expired, nothing of it is there, unless it may be published."""
+    record = told.path.replace(".data", ".record")
+    told.paths[record] = b'.."open"..'
     with pytest.raises(Violation, match="expired"):
-        told.oracle.expect_none(now=5000.0, resume_for=60.0)
+        told.oracle.expect_none()
+    told.paths[record] = b'.."publishing"..'
+    told.oracle.expect_none()
+    told.paths.clear()
+    told.oracle.expect_none()
 
 
 def outcome(kind: str, **more: Any) -> UploadOutcome:
     return UploadOutcome(kind, "port", "10.0.0.7:1", 100, 1.0, **more)
+
+
+def test_one_outcome_each(folder: Folder) -> None:
+    """What a daemon has read of an upload has one outcome, unless it was turned away."""
+    outcomes = Outcomes(folder.history)
+    observe = outcomes.observer("d1")
+    attempt = folder.history.begin(1, "raw-reset", 100)
+    attempt.peers, attempt.connection = ["10.0.0.7:1"], SimpleNamespace(read_there=0)
+    outcomes.check_each(refused_at_gate=False)
+    attempt.connection.read_there = 3
+    with pytest.raises(Violation, match="0 outcomes, 3 bytes"):
+        outcomes.check_each(refused_at_gate=False)
+    folder.history.aborted(attempt)
+    outcomes.check_each(refused_at_gate=True)
+    observe(outcome("aborted"))
+    outcomes.check_each(refused_at_gate=False)
+    observe(outcome("aborted"))
+    with pytest.raises(Violation, match="2 outcomes"):
+        outcomes.check_each(refused_at_gate=True)
 
 
 def test_outcomes(folder: Folder) -> None:
@@ -324,7 +348,7 @@ def test_honest_senders_are_served() -> None:
     """When nothing is in its way, an honest sender is served, and in time."""
     place = Place()
     history = place.history
-    place.scene.facts.calm = 0.0
+    place.scene.facts.quiet_from = 0.0
     attempt = history.begin(1, "raw-whole", 10)
     attempt.complete = True
     with pytest.raises(Violation, match="not served"):

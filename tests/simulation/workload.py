@@ -19,9 +19,19 @@ from tests.simulation.choices import Choices
 from tests.simulation.queue_plans import KILL_CALLS, add_queues, object_faults
 from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Facts, Scene, Sizes
+from tests.simulation.themes import apply_theme
 from tests.simulation.troubles import cuts, stalls, sync_errors, visits, without_known_gaps
 
-__all__ = ["CALM_KINDS", "SETTLE", "Plan", "expected_lines", "facts_of", "leaves_files", "populate"]
+__all__ = [
+    "CALM_KINDS",
+    "SETTLE",
+    "Plan",
+    "expected_lines",
+    "facts_of",
+    "leaves_files",
+    "populate",
+    "turns_away",
+]
 
 TOKEN = "tok_" + "S" * 43
 
@@ -59,6 +69,7 @@ class Plan:
     :ivar file_system: its profile: ``ext4``, ``xfs``, ``btrfs`` or ``weakest``.
     :ivar network: what differs from the ordinary profile of the network.
     :ivar sync_time: how many seconds a sync takes at most when nothing is wrong with the disk.
+    :ivar write_time: how many seconds a write takes at most then.
     :ivar events: what happens to daemons and machine: each has ``at`` (seconds) and ``do``:
         ``kill``, ``kill-at`` (a system call), ``cut``, ``cut-at``, ``term``, ``reload``,
         ``clock``.
@@ -79,6 +90,7 @@ class Plan:
     daemons: int = 1
     file_system: str = "ext4"
     sync_time: float = 0.0
+    write_time: float = 0.0
     network: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -118,6 +130,7 @@ class Plan:
             plan.events += visits(choices.fork("visits"), plan.seconds)
             plan.events = without_known_gaps(plan.events, plan.file_system)
             plan.events.sort(key=itemgetter("at"))
+        apply_theme(choices.fork("theme"), plan)
         return plan
 
     def use_queues(self, choices: Choices) -> None:
@@ -179,6 +192,7 @@ _RARE = {
     "tus-expire": 0.3,
     "tus-overrun": 0.3,
     "tus-concat": 0.06,
+    "tus-empty": 0.5,
     "hostile-crowd": 0.1,
     "hostile-guess": 0.3,
     "hostile-partials": 0.03,
@@ -193,9 +207,11 @@ _LEAN = (
 )
 """Those that take little time, so that there can be many."""
 
+_FIRST = [kind for kind in KINDS if kind != "tus-empty"]  # others came later
+
 
 def _weights(choices: Choices, *, http: bool, lean: bool) -> dict[str, float]:
-    kinds = [it for it in (_LEAN if lean else KINDS) if http or not KINDS[it].needs_http]
+    kinds = [it for it in (_LEAN if lean else _FIRST) if http or not KINDS[it].needs_http]
     some = choices.between(0.1, 1.0)
     weights = {kind: choices.pick((0.2, 1.0, 1.0, 5.0)) for kind in kinds if choices.chance(some)}
     if choices.chance(0.6):
@@ -204,7 +220,10 @@ def _weights(choices: Choices, *, http: bool, lean: bool) -> dict[str, float]:
         if kind in weights:
             weights[kind] *= factor
     weights.setdefault("raw-whole", choices.pick((0.5, 3.0)))
-    return {kind: weights[kind] for kind in kinds if kind in weights}
+    chosen = {kind: weights[kind] for kind in kinds if kind in weights}
+    if not lean and http and choices.fork("empty").chance(0.5):
+        chosen["tus-empty"] = _RARE["tus-empty"]
+    return chosen
 
 
 def _sizes(choices: Choices) -> dict[str, float]:
@@ -362,6 +381,10 @@ def facts_of(plan: Plan) -> Facts:
         or options.get("reserve") == "50%"
     )
     facts.calm = plan.calm
+    if not happened and not plan.network.get("loss") and not facts.forgets:
+        facts.quiet_from = 0.0
+    else:
+        facts.quiet_from = plan.calm
     return facts
 
 
@@ -376,6 +399,14 @@ def expected_lines(plan: Plan) -> tuple[str, ...]:
 def leaves_files(plan: Plan) -> bool:
     """Return whether files could not be removed: they are, at the next start."""
     return any(it["do"] == "read-only" or it.get("call") == "unlink" for it in plan.faults)
+
+
+def turns_away(plan: Plan) -> bool:
+    """Return whether connections may be refused before an upload begins."""
+    happened = {it["do"] for it in plan.events}
+    crowded = plan.senders > 40 or any(it in plan.weights for it in HOSTILE)
+    limited = any(it in plan.options for it in ("max-connections", "max-per-address"))
+    return crowded or limited or not happened.isdisjoint(("reload", "term"))
 
 
 def _allowed(plan: Plan) -> set[str]:

@@ -28,6 +28,7 @@ from tests.simulation.queues import CRITICAL, Queues
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.senders.scene import Scene, Sizes, Target
 from tests.simulation.system import SimulatedSystem
+from tests.simulation.themes import UNIX
 from tests.simulation.trace import Trace
 from tests.simulation.workload import TOKEN, Plan, expected_lines, facts_of
 from twisted_upload.config.configuration import Configuration
@@ -67,11 +68,14 @@ class World:
         )
         self.history = History(lambda: self.scheduler.now)
         self.history.ends_by_idle = "finish-after-idle" in plan.options
+        alone = plan.daemons == 1 and "store" not in plan.options
+        self.history.repeats_once = alone and not plan.events and not plan.faults
+        unix = [Target(UNIX, 0)] if "listen" in plan.options else []
         self.scene = Scene(
             self.scheduler,
             self.network,
             self.history,
-            raw=[Target("127.0.0.1", RAW)],
+            raw=[Target("127.0.0.1", RAW), *unix],
             http=[Target("127.0.0.1", HTTP)] if plan.http else [],
             addresses=[f"10.0.0.{number + 1}" for number in range(plan.addresses)],
             facts=facts_of(plan),

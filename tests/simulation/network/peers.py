@@ -113,6 +113,12 @@ class Connection:
         other = self.stream.other
         return other is None or bool(other.closed)
 
+    @property
+    def read_there(self) -> int:
+        """How many bytes the other side has read so far."""
+        other = None if self.stream is None else self.stream.other
+        return 0 if other is None else int(other.has_read)
+
     def vanish(self) -> None:
         """Be gone, as a machine without power: nothing comes, and nothing is acknowledged."""
         stream = self.stream

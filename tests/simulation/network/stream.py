@@ -279,6 +279,11 @@ class Stream:
         """Close it: nobody has it open any more."""
         raise NotImplementedError
 
+    @property
+    def has_read(self) -> int:
+        """How many bytes have been read here since the beginning."""
+        return self._read
+
     def taken_error(self) -> int:
         """Return the error that is still to be reported, and forget it."""
         error, self.error = self.error, 0

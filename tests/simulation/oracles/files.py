@@ -207,6 +207,7 @@ class StoredFiles:
         promised: dict[Key, int] = {}
         possible: dict[Key, int] = {}
         names: dict[Key, set[str]] = {}
+        once: set[tuple[Key, ...]] = set()
         for attempt in history.attempts.values():
             key = self.key(attempt)
             if attempt.told == STORED and not attempt.partial:
@@ -215,7 +216,7 @@ class StoredFiles:
                 if attempt.name is None or attempt.name not in told:
                     promised[key] = promised.get(key, 0) + 1
                     told.add(attempt.name or "")
-            if self._may_be(attempt):
+            if self._may_be(attempt) and not self._is_repeated(attempt, once):
                 possible[key] = possible.get(key, 0) + 1
         more = {key: it - possible.get(key, 0) for key, it in counts.items() if key[0] != CUT}
         tiny = sum(it for (kind, _), it in more.items() if kind == "tiny" and it > 0)
@@ -235,6 +236,19 @@ class StoredFiles:
         """Return how many uploads may look like smaller ones, because silence ended them."""
         attempts = self._history.attempts.values()
         return sum(it.size < SMALLEST and self._may_be_cut_by_silence(it) for it in attempts)
+
+    def _is_repeated(self, attempt: Attempt, once: set[tuple[Key, ...]]) -> bool:
+        """
+        Return whether an attempt asks again for a concatenation, which is then stored once.
+
+        :param once: those that were asked for before.
+        """
+        if not (self._history.repeats_once and attempt.parts):
+            return False
+        parts = tuple(("part", part.number) for part in attempt.parts)
+        before = len(once)
+        once.add(parts)
+        return len(once) == before
 
 
 class PlantedFiles:

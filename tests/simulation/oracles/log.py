@@ -14,7 +14,10 @@ from tests.simulation.scheduler import Killed
 
 __all__ = ["LogWatch"]
 
-_BAD_BEGINNINGS = ("internal error", "Unhandled error in Deferred", "Unhandled Error")
+_BAD_BEGINNINGS = ("internal error", "Unhandled Error")
+
+_ANNOUNCED = "Unhandled error in Deferred:"
+"""What a line says of the failure in the next one."""
 
 
 class LogWatch:
@@ -44,6 +47,8 @@ class LogWatch:
         if failure is not None and failure.check(Killed):
             return  # it comes from a process that is dead
         text = formatEvent(event)
+        if failure is None and text.startswith(_ANNOUNCED):
+            return  # the next line has it: it may be that of a dead process
         bad = failure is not None or text.startswith(_BAD_BEGINNINGS)
         if not bad and level is LogLevel.critical:
             bad = not any(words in text for words in self.expected)

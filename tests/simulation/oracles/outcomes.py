@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tests.simulation.history import STORED, Attempt, History
+from tests.simulation.history import ABORTED, LOST, STORED, Attempt, History
 from twisted_upload.core.outcome import UploadOutcome
 
 __all__ = ["Outcomes", "journal_counts"]
 
 KINDS = ("stored", "refused", "aborted")
+
+_AT_GATE = ("busy", "shutting-down", "not-allowed")
+"""Codes of refusals that may come before there is an upload."""
 
 
 class Outcomes:
@@ -30,6 +33,7 @@ class Outcomes:
         self.counts: dict[str, Counter[str]] = {}
         self.names: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
+        self._peers: Counter[str] = Counter()
 
     def observer(self, process: str) -> Callable[[UploadOutcome], None]:
         """Return an observer for the front ends of a process."""
@@ -37,6 +41,7 @@ class Outcomes:
 
         def observe(ended: UploadOutcome) -> None:
             counts[ended.outcome] += 1
+            self._peers[ended.peer] += 1
             self._check(process, ended)
 
         return observe
@@ -88,6 +93,25 @@ class Outcomes:
         if attempt.resumes:
             return max(history.disturbed, history.stopped) >= attempt.began
         return any(attempt.began <= it <= attempt.told_at for it in history.disturbances)
+
+    def check_each(self, *, refused_at_gate: bool) -> None:
+        """
+        Each raw upload of which a daemon has read anything has one outcome, however it ends.
+
+        :param refused_at_gate: whether connections may have been refused before there was an
+            upload, for which there is no outcome.
+        """
+        history = self._history
+        for attempt in history.attempts.values():
+            if not attempt.kind.startswith("raw") or history.disturbed >= attempt.began:
+                continue
+            never_began = attempt.code in _AT_GATE or (
+                refused_at_gate and attempt.told in (LOST, ABORTED)
+            )
+            for peer in attempt.peers:
+                number, read = self._peers[peer], attempt.connection.read_there
+                if number > 1 or (read and not number and not never_began):
+                    raise history.wrong(f"{number} outcomes, {read} bytes read: {attempt!r}")
 
     def check_agree(self, process: str, who: str, counts: Mapping[str, int]) -> None:
         """

@@ -218,7 +218,7 @@ BUGS = (
         "stores.directory.partials",
         "    return part.is_complete and not part.is_stored and not part.is_part\n",
         "    return False\n",
-        "an upload whose last bytes were committed when the process died is never stored",
+        "an upload that is complete, and not stored yet, such as one of length 0, is never stored",
         "honest senders are served when nothing is in their way",
     ),
 )

@@ -90,6 +90,8 @@ class ClientSender(Sender):
 
     def __init__(self, scene: Scene, choices: Choices, number: int) -> None:
         super().__init__(scene, choices, number)
+        if not self.needs_http:
+            self.target = scene.raw[0]  # a port, and no unix socket
         self._words = ClientWords(scene.history)
         self._machine = machine_for(self, "client")
         self._forgets = False  # whether what it remembers may be lost

@@ -28,6 +28,7 @@ class Idle(Sender):
         began = self.scene.history.now()
         line = yield from self.connect(self.target, self.address)
         yield from self.hear(line)
+        self.check_noticed(began, self.scene.facts.idle_timeout + 5.0)
         if self.target in self.scene.raw and line.fin and self.choices.chance(0.5):
             yield from self._stay(line, began)
 

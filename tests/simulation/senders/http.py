@@ -243,6 +243,8 @@ class Pipelining(PlainSender):
                 self.note_receipts([attempt], response)
             else:
                 self.refused(attempt, response)
+                for other in attempts:  # which may have gone down with it
+                    other.honest = False
         for attempt in attempts:
             self.scene.history.lost(attempt)
             self.scene.history.end(attempt)

@@ -196,7 +196,10 @@ class NoEnd(Slow):
         self.fresh_patience(600)
         end = self.choices.below(attempt.size + 1)
         yield from self.send_content(line, attempt, 0, end)
+        since = self.scene.scheduler.now
         yield from self.read_answer(line, attempt)
+        # What has come and was not read puts it off, once.
+        self.check_noticed(since, 2 * self.scene.facts.idle_timeout + 30.0)
 
 
 class Resets(RawSender):

@@ -40,6 +40,8 @@ class Facts:
     :ivar allowed: codes of refusals for which the world gives a reason.
     :ivar forgets: whether uploads may be gone early: the clock jumps, space is short, or
         there are more than ``--max-partials``.
+    :ivar quiet_from: since when nothing goes wrong, in virtual seconds: as ``calm``, or from
+        the beginning.
     :ivar calm: when faults have stopped, in virtual seconds; before that, time is no
         measure of anything.
     """
@@ -55,6 +57,7 @@ class Facts:
         "max_size",
         "min_rate",
         "names",
+        "quiet_from",
         "receipts",
         "resume_for",
         "token",
@@ -74,6 +77,7 @@ class Facts:
         self.allowed: set[str] | None = None
         self.forgets = False
         self.calm = float("inf")
+        self.quiet_from = float("inf")
 
 
 class Sizes(NamedTuple):

@@ -234,11 +234,26 @@ class Sender:
 
     def note_peer(self, line: Line, attempt: Attempt) -> None:
         """Note from where an attempt is sent, as the daemon names it."""
+        attempt.connection = line.connection
         if line.connection is not None and line.connection.address:
             host, port, *_ = line.connection.address
             name = f"{host}:{port}"
             if name not in attempt.peers:
                 attempt.peers.append(name)
+
+    def check_noticed(self, since: float, within: float) -> None:
+        """
+        Who falls silent is noticed, if nothing goes wrong that could keep that from happening.
+
+        :param since: when it fell silent, in virtual seconds.
+        :param within: seconds.
+        """
+        scene = self.scene
+        took = scene.scheduler.now - since
+        if took > within and scene.facts.quiet_from <= since:
+            raise scene.history.wrong(
+                f"{self.kind} {self.number} was silent for {took:.0f} s before it was noticed"
+            )
 
     # What scripts are made of: generators for ``yield from``
 

@@ -21,6 +21,7 @@ class Resuming(TusSender):
     kind = "tus-resume"
     cuts: ClassVar[float] = 0.2
     defers: ClassVar[bool] = False
+    size: ClassVar[int | None] = None  # any will do
 
     def script(self) -> Script:
         """Create, send pieces, and see whether it is stored."""
@@ -37,10 +38,10 @@ class Resuming(TusSender):
         again: Attempt | None = None
         turn = 0
         while turn < 8:
-            attempt = self.begin(again=again)
+            attempt = self.begin(self.size, again=again)
             idle = self.line is not None and self.line.is_usable
             body = 0
-            if not self.defers and self.choices.chance(0.25):
+            if attempt.size and not self.defers and self.choices.chance(0.25):
                 body = 1 + self.choices.below(attempt.size)
             fields = self.terms(attempt)
             if (yield from self.create(attempt, body=body, **fields)):
@@ -107,6 +108,13 @@ class Resuming(TusSender):
             response = yield from self.ask("DELETE", attempt.url)
             if response is not None and response.status not in (204, 404, 408, 503):
                 raise self.wrong("DELETE was answered with", response)
+
+
+class Empty(Resuming):
+    """Has an upload of length 0 stored: its creation is all there is to it."""
+
+    kind = "tus-empty"
+    size = 0
 
 
 class Deferring(Resuming):
@@ -293,13 +301,18 @@ class Concatenating(Resuming):
     def _put_together(self, parts: list[Attempt]) -> Script:
         history = self.scene.history
         urls = " ".join(part.url or "" for part in parts)
+        leaves = self.choices.fork("leaves")
         again: Attempt | None = None
         for _ in range(6):
             attempt = super().begin(0, again=again)
             if again is None:
                 history.concatenate(attempt, parts)
             attempt.complete, attempt.sent = True, attempt.size
-            response = yield from self.ask("POST", "/files/", Upload_Concat=f"final;{urls}")
+            if leaves.chance(0.3):
+                yield from self._ask_and_leave(urls)
+                response = None
+            else:
+                response = yield from self.ask("POST", "/files/", Upload_Concat=f"final;{urls}")
             if response is not None and response.status == 201:
                 self._note_location(attempt, response)
                 self.note_stored(attempt, response)
@@ -319,9 +332,20 @@ class Concatenating(Resuming):
             again = attempt
             yield from self.pause(min(self.choices.between(0.2, 4.0), self.left()))
 
+    def _ask_and_leave(self, urls: str) -> Script:
+        """Ask for it, and be gone before the answer comes."""
+        line = yield from self.open_line()
+        line.responses.ask("POST")
+        yield from self.send(
+            line, self.tus_head("POST", "/files/", 0, Upload_Concat=f"final;{urls}")
+        )
+        yield from self.pause(self.choices.between(0, 0.05))
+        self._break_off(line)
+
 
 TUS: tuple[type[TusSender], ...] = (
     Resuming,
+    Empty,
     Deferring,
     Checking,
     Rivals,

@@ -115,7 +115,7 @@ class TusSender(HttpSender):
         yield from self.send(line, self.tus_head("POST", "/files/", body, **fields))
         if body:
             yield from self.send_content(line, attempt, 0, body)
-            attempt.complete = attempt.sent >= attempt.size
+        attempt.complete = attempt.complete or attempt.sent >= attempt.size
         response = yield from self.tus_response(line)
         if response is None:
             return False
@@ -129,6 +129,8 @@ class TusSender(HttpSender):
         self._note_location(attempt, response)
         if body:
             self.note_offset(attempt, response, 0, exactly=body)
+        elif not attempt.size:
+            self.note_stored(attempt, response)
         return True
 
     def _note_location(self, attempt: Attempt, response: Response) -> None:
