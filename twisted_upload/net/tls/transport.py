@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import typing
 from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -28,7 +27,6 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IProtocol,
     IPushProducer,
-    IReactorTime,
     ISystemHandle,
     ITCPTransport,
 )
@@ -39,12 +37,10 @@ from zope.interface import implementer
 from twisted_upload.core.text import format_duration
 from twisted_upload.errors import UploadTimedOut
 from twisted_upload.net.gate import IConnectionSlot
+from twisted_upload.net.tls.handshakes import HANDSHAKE_TIMEOUT, IHandshakeOwner
 from twisted_upload.net.tls.records import RECORD, RecordCount
 
 __all__ = ["HANDSHAKE_TIMEOUT", "MOST_WITHOUT_DATA", "IHandshakeOwner", "TLSTransport"]
-
-HANDSHAKE_TIMEOUT = 30.0
-"""Maximum number of seconds for a handshake."""
 
 LITTLE = 2048
 """Bytes of one read from a socket on which many small records arrive."""
@@ -55,41 +51,6 @@ keys (KeyUpdate), alerts, empty ones.  To some of them TLS replies by itself, wi
 30 bytes that stay in memory until the peer reads them; and each takes as much time as
 many kilobytes of data.  Honest peers send fewer than 20, and then one per several
 hundred gigabytes."""
-
-
-class IHandshakeOwner(typing.Protocol):
-    """The factory that builds transports: what they need from it, and what they report to it."""
-
-    clock: IReactorTime
-
-    def session(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        """Make the TLS session for one connection."""
-        raise NotImplementedError
-
-    def began(self, transport: TLSTransport) -> None:
-        """A handshake begins: call ``handshake_timed_out`` if it takes too long."""
-
-    def succeeded(self, transport: TLSTransport) -> None:
-        """The handshake has succeeded: a protocol comes next."""
-
-    def protocol_for(self, transport: TLSTransport) -> IProtocol | None:
-        """Build that protocol; `None` if there is to be none."""
-
-    def ready(self, protocol: IProtocol) -> None:
-        """The protocol is connected."""
-
-    def explain(self, error: Exception) -> Exception:
-        """Explain why the handshake failed, given what TLS raised; not always an `ssl.SSLError`."""
-        raise NotImplementedError
-
-    def broke(self, transport: TLSTransport, error: Exception) -> None:
-        """The handshake succeeded, but what has arrived since cannot be read."""
-
-    def failed(self, transport: TLSTransport, reason: Failure | None) -> None:
-        """
-        The handshake failed, and the connection is closed; if there is no reason, the
-        peer closed it.
-        """
 
 
 @implementer(IHalfCloseableProtocol, ITCPTransport, IConsumer, IPushProducer, ISystemHandle)
@@ -113,7 +74,10 @@ class TLSTransport(Protocol):
     disconnecting = False
 
     def __init__(
-        self, handshakes: IHandshakeOwner, address: IAddress, slot: IConnectionSlot | None = None
+        self,
+        handshakes: IHandshakeOwner[TLSTransport],
+        address: IAddress,
+        slot: IConnectionSlot | None = None,
     ) -> None:
         self._handshakes = handshakes
         self.address = address
