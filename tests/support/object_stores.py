@@ -35,7 +35,7 @@ def make_parts_small(monkeypatch: pytest.MonkeyPatch, part: int = 64) -> int:
     """Make parts have this many KiB, so that several of them are quick; return its bytes."""
     size = part * 1024
     module = "twisted_upload.stores.s3"
-    monkeypatch.setattr(f"{module}.incoming.part_size", lambda number, known: size)
+    monkeypatch.setattr(f"{module}.collecting.part_size", lambda number, known: size)
     monkeypatch.setattr(f"{module}.part.SMALLEST_PART", size)
     monkeypatch.setattr(f"{module}.part.SMALL", size // 8)
     for name in "part", "incoming":

@@ -146,7 +146,7 @@ def test_parts_grow(rig: ManualS3Rig, monkeypatch: pytest.MonkeyPatch, known: in
         asked.append((number, length))
         return 10_000 * number
 
-    monkeypatch.setattr("twisted_upload.stores.s3.incoming.part_size", sizes)
+    monkeypatch.setattr("twisted_upload.stores.s3.collecting.part_size", sizes)
     incoming, _, _ = rig.begin(length=known)
     incoming.write(b"a" * 100_000)
     ends = rig.commit(incoming)

@@ -1,9 +1,9 @@
 """
 One upload into an object store, as seen from the reactor's thread.
 
-It collects one part while at most two others are sent: while one is on its way, the other is
-hashed and signed.  When half of the next one is there, its producer is paused.  What is
-collected is in memory, or in a file on the disk of this node
+It collects one part (`twisted_upload.stores.s3.collecting`) while at most two others are sent:
+while one is on its way, the other is hashed and signed.  When half of the next one is there,
+its producer is paused.  What is collected is in memory, or in a file on the disk of this node
 (`twisted_upload.stores.s3.part`).
 """
 
@@ -24,9 +24,9 @@ from twisted_upload.interfaces import Arrival, ICommitsTo, IIncomingUpload, Rece
 from twisted_upload.stores.directory.partial_file import PartialFile
 from twisted_upload.stores.memory_budget import MemoryBudget
 from twisted_upload.stores.s3.bucket import MOST_PARTS
+from twisted_upload.stores.s3.collecting import Collecting
 from twisted_upload.stores.s3.object_upload import ObjectUpload, StoredObject
-from twisted_upload.stores.s3.part import SPILL, Abandoned, CollectedPart, Part
-from twisted_upload.stores.s3.parts import part_size
+from twisted_upload.stores.s3.part import SPILL, Abandoned, CollectedPart
 
 __all__ = ["MOST_SENT", "IObjectStore", "S3Incoming"]
 
@@ -94,9 +94,9 @@ class S3Incoming:
     """
 
     __slots__ = (
-        *("_arrival", "_arrived", "_committing", "_discarded", "_failed", "_later"),
-        *("_later_size", "_number", "_over", "_part", "_paused", "_producer"),
-        *("_sending", "_spilling", "_store", "_told", "_upload", "_written"),
+        *("_arrival", "_arrived", "_collecting", "_committing", "_discarded", "_failed"),
+        *("_over", "_paused", "_producer", "_sending", "_spilling", "_store", "_told"),
+        "_upload",
     )
 
     def __init__(
@@ -112,11 +112,7 @@ class S3Incoming:
         self._arrival = arrival
         self._arrived = arrived
         self._failed = failed
-        self._number = 1  # of the part that is collected
-        self._written = 0  # bytes of the parts before it
-        self._part = self._new_part()
-        self._later: list[bytes] = []  # pieces of the parts after it; its producer is paused
-        self._later_size = 0
+        self._collecting = Collecting(arrival.length, store.memory, store.new_file)
         self._spilling = False  # a disk thread writes the part
         self._sending: list[CollectedPart] = []
         self._committing = False
@@ -142,23 +138,10 @@ class S3Incoming:
         """See `IIncomingUpload.write`."""
         if self._over or not data:
             return
-        if self._later or len(data) > self._part.room:
-            self._divide(data)
-        else:
-            self._part.add(data)
-            if self._part.file is None and not self._sending:
-                return
-        self._go_on()
-
-    def _divide(self, data: bytes) -> None:
-        """Take what belongs to this part; keep the rest for later."""
-        room = 0 if self._later else self._part.room
-        if room:
-            self._part.add(data[:room])
-            data = data[room:]
-        self._later.append(data)
-        self._later_size += len(data)
-        self._store.memory.take(len(data))
+        collecting = self._collecting
+        collecting.add(data)
+        if collecting.has_more or collecting.part.file is not None or self._sending:
+            self._go_on()
 
     # IIncomingUpload
 
@@ -195,24 +178,27 @@ class S3Incoming:
     def _go_on(self) -> None:
         """Begin what can begin: writing a spilled part, sending one, the commit."""
         self._spill()
-        while self._later and self._can_send and not self._over:
+        collecting = self._collecting
+        while collecting.has_more and self._can_send and not self._over:
             self._send()
             self._spill()
-        if self._told is not None and not self._later and not self._over:
+        if self._told is not None and not collecting.has_more and not self._over:
             self._finish()
         self._pace()
 
     @property
     def _can_send(self) -> bool:
         """Whether all of the part has been written, if it is spilled, and it may be sent."""
-        spilled = self._part.file is None or not (self._spilling or self._part.waiting)
+        part = self._collecting.part
+        spilled = part.file is None or not (self._spilling or part.waiting)
         return spilled and len(self._sending) < MOST_SENT
 
     def _spill(self) -> None:
-        part, file = self._part, self._part.file
+        part = self._collecting.part
+        file = part.file
         if file is None or self._spilling or not part.waiting or self._over:
             return
-        ends = self._later or self._told is not None
+        ends = self._collecting.has_more or self._told is not None
         if part.waiting < SPILL and not ends and not self._store.memory.is_crowded:
             return
         pieces = part.take()
@@ -230,35 +216,25 @@ class S3Incoming:
 
     def _spilled(self, _: None) -> None:
         self._spilling = False
-        self._part.taken()
+        part = self._collecting.part
+        part.taken()
         if self._over:
-            self._discard_file(self._part.file)
+            self._discard_file(part.file)
         else:
             self._go_on()
 
     def _could_not_spill(self, failure: Failure) -> None:
         self._spilling = False
-        self._part.taken()
+        self._collecting.part.taken()
         self._went_wrong(failure)
 
     def _send(self) -> None:
         """Send the part, and begin to collect the next one."""
-        if self._number > MOST_PARTS:
+        if self._collecting.number > MOST_PARTS:
             self._refuse(TooLarge())
             return
-        sending = self._part.collected()
+        sending = self._collecting.take()
         self._sending.append(sending)
-        self._number += 1
-        self._written += sending.size
-        self._part = self._new_part()
-        later, self._later = self._later, []
-        self._store.memory.give_back(self._later_size)
-        self._later_size = 0
-        for piece in later:
-            if self._later or len(piece) > self._part.room:
-                self._divide(piece)
-            else:
-                self._part.add(piece)
         running = self._store.send(self._upload.sending(sending))
         self._then(running, self._sent, sending)
 
@@ -281,25 +257,20 @@ class S3Incoming:
         if not failure.check(Abandoned) or self._over:
             self._went_wrong(failure)
 
-    def _new_part(self) -> Part:
-        known = self._arrival.length
-        most = part_size(self._number, known)
-        expected = most if known is None else max(known - self._written, 0)
-        return Part(most, expected, self._store.memory, self._store.new_file)
-
     # The end
 
     def _finish(self) -> None:
         """Do what is left to be done before the sender can be answered."""
         if self._committing:
             return
-        if self._number == 1 and self._part.file is None:
+        collecting = self._collecting
+        if collecting.number == 1 and collecting.part.file is None:
             self._committing = True
-            part, upload = self._part.collected(), self._upload
+            part, upload = collecting.part.collected(), self._upload
             self._sending.append(part)
             running = self._store.request(lambda: upload.put(part))
             self._then(running, self._put, part)
-        elif self._part.size:
+        elif collecting.part.size:
             if self._can_send:
                 self._send()
         elif not self._sending:
@@ -357,7 +328,7 @@ class S3Incoming:
         """
         self._over = True
         self._upload.given_up = True
-        part, memory = self._part, self._store.memory
+        part, memory = self._collecting.part, self._store.memory
         for sending in self._sending:
             if sending.forget():
                 memory.give_up(sending.held)
@@ -366,10 +337,7 @@ class S3Incoming:
         self._discard()
         if part.file is not None:
             part.file.given_up = True
-        self._later.clear()
-        memory.give_back(self._later_size)
-        self._later_size = 0
-        part.drop()
+        self._collecting.drop()
         if not self._spilling:
             self._discard_file(part.file)
 
@@ -397,10 +365,10 @@ class S3Incoming:
 
     def _pace(self) -> None:
         """Pause the producer while it is ahead of what is done with its bytes."""
-        part = self._part
+        part = self._collecting.part
         # Half a part is enough to go on with when another one has been sent.
         ahead = len(self._sending) == MOST_SENT and 2 * part.size >= part.most
-        ahead = ahead or bool(self._later)
+        ahead = ahead or self._collecting.has_more
         if part.file is not None and part.held:
             ahead = ahead or part.held >= SPILL or self._store.memory.is_crowded
         if ahead != self._paused and self._producer is not None:
