@@ -8,8 +8,9 @@ from typing import Any
 
 from tests.simulation.filesystem.content import PAGE
 from tests.simulation.history import Violation
+from tests.simulation.reasons import leaves_files, turns_away
 from tests.simulation.visitors import visit
-from tests.simulation.workload import SETTLE, leaves_files, populate, turns_away
+from tests.simulation.workload import SETTLE, populate
 from tests.simulation.world import INBOX, World
 from twisted_upload.daemon.service import MAX_STOP_TIME
 

@@ -10,11 +10,12 @@ import pytest
 
 from tests.simulation.choices import Choices
 from tests.simulation.history import History
+from tests.simulation.reasons import facts_of
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Scene, Target
 from tests.simulation.senders.sender import ATTEMPTS_EACH
-from tests.simulation.workload import Plan, facts_of, populate
+from tests.simulation.workload import Plan, populate
 
 
 def test_plans_are_plain_data() -> None:

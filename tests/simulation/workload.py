@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from operator import itemgetter
 from typing import Any, Self
@@ -18,27 +17,20 @@ from typing import Any, Self
 from tests.simulation.choices import Choices
 from tests.simulation.queue_plans import KILL_CALLS, add_queues, object_faults
 from tests.simulation.senders.kinds import KINDS
-from tests.simulation.senders.scene import Facts, Scene, Sizes
+from tests.simulation.senders.scene import Scene, Sizes
 from tests.simulation.themes import apply_theme
 from tests.simulation.troubles import cuts, stalls, sync_errors, visits, without_known_gaps
 
-__all__ = [
-    "CALM_KINDS",
-    "SETTLE",
-    "Plan",
-    "expected_lines",
-    "facts_of",
-    "leaves_files",
-    "populate",
-    "turns_away",
-]
+__all__ = ["CALM_KINDS", "HOSTILE", "SETTLE", "TOKEN", "Plan", "populate"]
 
 TOKEN = "tok_" + "S" * 43
+"""What honest senders present, if daemons require a token."""
 
 CALM_KINDS = ("raw-whole", "http-put", "tus-resume")
 """The kinds of honest senders that come when all faults have stopped."""
 
 HOSTILE = tuple(kind for kind in KINDS if kind.startswith("hostile"))
+"""The kinds of senders that mean harm."""
 
 SETTLE = 60.0
 """Seconds after the last fault until honest senders must be served."""
@@ -72,7 +64,7 @@ class Plan:
     :ivar write_time: how many seconds a write takes at most then.
     :ivar events: what happens to daemons and machine: each has ``at`` (seconds) and ``do``:
         ``kill``, ``kill-at`` (a system call), ``cut``, ``cut-at``, ``term``, ``reload``,
-        ``clock``.
+        ``clock``; or what visitors do with the directory: ``collect``, ``sweep``, ``clean``.
     :ivar faults: of the disk and the network: each has ``at``, ``until`` and ``do``.
     :ivar late: how many honest senders come when all faults have stopped.
     :ivar without: the numbers of senders that are left out.
@@ -352,94 +344,8 @@ def _faults(choices: Choices, plan: Plan) -> list[dict[str, Any]]:
     return faults
 
 
-_SECONDS = {"1m": 60.0, "5m": 300.0}
-_DISK_TROUBLE = (
-    *("fail", "slow", "stall", "shorten", "read-only", "capacity", "inodes", "quota"),
-    "objects",
-)
-
-
-def facts_of(plan: Plan) -> Facts:
-    """Return what senders may expect of the daemons of a plan."""
-    options: Mapping[str, Any] = plan.options
-    facts = Facts()
-    facts.max_size = int(options.get("max-size", 0))
-    facts.receipts = bool(options.get("receipts", 0))
-    facts.allow_empty = bool(options.get("allow-empty", 0))
-    facts.token = TOKEN if "tokens" in options else ""
-    facts.idle_timeout = float(options.get("idle-timeout", 60))
-    facts.finish_after_idle = float(options.get("finish-after-idle", 0))
-    facts.min_rate = int(options.get("min-rate", 500))
-    facts.names = str(options.get("names", "time"))
-    facts.resume_for = _SECONDS.get(str(options.get("resume-for", "")), 86400.0)
-    facts.allowed = _allowed(plan)
-    happened = {it["do"] for it in (*plan.events, *plan.faults)}
-    facts.forgets = bool(
-        happened.intersection(("clock", "capacity", "quota", "inodes"))
-        or "max-partials" in options
-        or "max-partials-size" in options
-        or options.get("reserve") == "50%"
-    )
-    facts.calm = plan.calm
-    if not happened and not plan.network.get("loss") and not facts.forgets:
-        facts.quiet_from = 0.0
-    else:
-        facts.quiet_from = plan.calm
-    return facts
-
-
-def expected_lines(plan: Plan) -> tuple[str, ...]:
-    """Return what critical lines of the log may contain, because the plan gives a reason."""
-    troubles = {it["do"] for it in (*plan.events, *plan.faults)}
-    if not troubles.intersection((*_DISK_TROUBLE, "clean")):
-        return ()
-    return "UNHEALTHY", "given up, but its marker cannot be moved"
-
-
-def leaves_files(plan: Plan) -> bool:
-    """Return whether files could not be removed: they are, at the next start."""
-    return any(it["do"] == "read-only" or it.get("call") == "unlink" for it in plan.faults)
-
-
-def turns_away(plan: Plan) -> bool:
-    """Return whether connections may be refused before an upload begins."""
-    happened = {it["do"] for it in plan.events}
-    crowded = plan.senders > 40 or any(it in plan.weights for it in HOSTILE)
-    limited = any(it in plan.options for it in ("max-connections", "max-per-address"))
-    return crowded or limited or not happened.isdisjoint(("reload", "term"))
-
-
-def _allowed(plan: Plan) -> set[str]:
-    """Return the codes of refusals for which the plan gives a reason."""
-    allowed = set()
-    happened = {it["do"] for it in (*plan.events, *plan.faults)}
-    if "term" in happened:
-        allowed.add("shutting-down")
-    if happened.intersection(_DISK_TROUBLE) or "max-partials-size" in plan.options:
-        allowed.update(("store-error", "no-space", "busy"))
-    if "clean" in happened:
-        allowed.add("store-error")
-    if plan.options.get("reserve") == "50%":
-        allowed.add("no-space")
-    crowded = plan.senders > 15 or "reload" in happened or any(it in plan.weights for it in HOSTILE)
-    limits = ("max-connections", "max-per-address", "max-partials", "max-partials-per-address")
-    if crowded or any(name in plan.options for name in limits):
-        allowed.add("busy")
-    # A sender that has to wait is not silent; but segments that are lost look like silence.
-    slow = "partition" in happened or plan.network.get("loss") or plan.network.get("segment") == 100
-    if slow or "clock" in happened:
-        allowed.add("timeout")
-    if "clock" in happened:  # it may expire while it is created
-        allowed.add("not-found")
-    return allowed
-
-
-def populate(scene: Scene, plan: Plan, kinds: Iterable[str] = CALM_KINDS) -> None:
-    """
-    Have all senders of a plan arrive in their time.
-
-    :param kinds: of the honest ones that come when all faults have stopped.
-    """
+def populate(scene: Scene, plan: Plan) -> None:
+    """Have all senders of a plan arrive in their time."""
     root = Choices(plan.seed)
     for number in range(plan.senders):
         if not plan.keeps(number):
@@ -449,7 +355,7 @@ def populate(scene: Scene, plan: Plan, kinds: Iterable[str] = CALM_KINDS) -> Non
         scene.scheduler.call_at(
             _arrival(plan, choices, number), _start, scene, kind, choices, number
         )
-    late = [it for it in kinds if plan.http or not KINDS[it].needs_http]
+    late = [it for it in CALM_KINDS if plan.http or not KINDS[it].needs_http]
     for number in range(plan.senders, plan.senders + plan.late):
         if not plan.keeps(number):
             continue

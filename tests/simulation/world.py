@@ -25,12 +25,13 @@ from tests.simulation.oracles.reports import Reports
 from tests.simulation.oracles.senders import Fates
 from tests.simulation.process import Machine, Process
 from tests.simulation.queues import CRITICAL, Queues
+from tests.simulation.reasons import expected_lines, facts_of
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.senders.scene import Scene, Sizes, Target
 from tests.simulation.system import SimulatedSystem
 from tests.simulation.themes import UNIX
 from tests.simulation.trace import Trace
-from tests.simulation.workload import TOKEN, Plan, expected_lines, facts_of
+from tests.simulation.workload import TOKEN, Plan
 from twisted_upload.config.configuration import Configuration
 from twisted_upload.daemon.listeners import NamedEndpoint
 from twisted_upload.net.endpoints import InheritedEndpoint
