@@ -105,6 +105,17 @@ SLOW = {
     "system/forward": "",
     "system/object_store": "",
     "system/ping": "",
+    "cli/invite": "test_defaults",
+    "cli/starting": "test_daemon",
+    "cli/token": "test_life_of_a_token",
+    "client/http/any_break": "test_never_twice",
+    "hooks/long_queues": "test_many_at_once",
+    "simulation/filesystem_is_real": "",
+    "simulation/network_is_real": "",
+    "simulation/planted": "",
+    "simulation/reactor_is_real": "",
+    "simulation/regressions": "",
+    "simulation/replay": "",
 }
 """The tests to run from files that are slow."""
 
@@ -113,6 +124,7 @@ ONCE = {
     "project/benchmarks",
     "project/packaging",
     "project/scale_simulation",
+    "project/seams",
 }
 """Files about the source and the wheel, the same on every Python: only if they are named."""
 
