@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
-from tests.support.configurations import configured_listeners
+from tests.support.configurations import configured, configured_listeners
 from tests.support.tls_peers import files
 from twisted_upload.config.configuration import configure
 from twisted_upload.daemon.endpoints import EndpointBuilder
 from twisted_upload.errors import WrongConfiguration
+from twisted_upload.net.sockets import Sockets
 
 
 def test_endpoints(tmp_path: Path) -> None:
@@ -39,6 +41,22 @@ def test_wrong_endpoint(tmp_path: Path) -> None:
     configuration = configured_listeners(tmp_path, "listen = 'ssl:1'")
     with pytest.raises(WrongConfiguration, match=r"listener l0: listen: .* half-close"):
         EndpointBuilder(MemoryReactorClock()).of_listener(configuration.listeners[0])
+
+
+@pytest.mark.parametrize("dual", [True, False])
+def test_kernel_that_was_given(dual: bool) -> None:
+    """Whether there is IPv6 is asked of the kernel that was given, for each kind of port."""
+
+    class Kernel(Sockets):
+        def serve_both_families(self) -> bool:
+            return dual
+
+    reactor: Any = MemoryReactorClock()
+    builder = EndpointBuilder(reactor, kernel=Kernel())
+    for listener in configured("directory=/in", "port=6666", "http=8080").listeners:
+        for _, endpoint in builder.of_listener(listener):
+            endpoint.listen(Factory())
+    assert [it[3] for it in reactor.tcpServers] == 2 * ["::" if dual else "0.0.0.0"]
 
 
 def test_tls_behind_a_balancer(tmp_path: Path) -> None:

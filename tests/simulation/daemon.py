@@ -107,7 +107,7 @@ class Daemon:
         self.reactor.run()
 
     def _own_endpoints(self, _: Daemon, configuration: Configuration) -> Bound:
-        builder = EndpointBuilder(self.reactor)
+        builder = EndpointBuilder(self.reactor, kernel=self.system.sockets())
         return [builder.of_listener(listener) for listener in configuration.listeners]
 
     def _exit(self) -> None:

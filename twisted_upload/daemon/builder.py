@@ -67,7 +67,7 @@ def make_service(
     """
     manager = manager or Manager()
     system = system or System()
-    builder = EndpointBuilder(reactor, manager.sockets)
+    builder = EndpointBuilder(reactor, manager.sockets, kernel=system.sockets())
     status = builder.of_status_port(configuration)
     endpoints = [builder.of_listener(listener) for listener in configuration.listeners]
     builder.check_sockets_are_taken()

@@ -13,6 +13,7 @@ from twisted_upload.daemon.listeners import NamedEndpoint
 from twisted_upload.daemon.systemd import InheritedSocket
 from twisted_upload.errors import WrongConfiguration
 from twisted_upload.net.endpoints import InheritedEndpoint, endpoint_from_string, tcp_endpoint
+from twisted_upload.net.sockets import Sockets
 
 __all__ = ["EndpointBuilder"]
 
@@ -25,6 +26,7 @@ class EndpointBuilder:
 
     :param reactor: the reactor of the endpoints.
     :param sockets: those that the service manager has opened.
+    :param kernel: the system calls for sockets; the real ones by default.
     :param skip: given a setting and a description in it, tells whether to make no
         endpoint of it.
     """
@@ -34,10 +36,12 @@ class EndpointBuilder:
         reactor: Any,
         sockets: Sequence[InheritedSocket] = (),
         *,
+        kernel: Sockets | None = None,
         skip: Callable[[Setting, str], bool] = lambda _, __: False,
     ) -> None:
         self._reactor = reactor
         self._left = [*sockets]
+        self._kernel = kernel
         self._skip = skip
 
     def of_status_port(self, configuration: Configuration) -> NamedEndpoint | None:
@@ -70,7 +74,7 @@ class EndpointBuilder:
             name = by_name["port"].named(str(settings.port))
             if settings.interface:
                 name += f" ({by_name['interface'].named(settings.interface)})"
-            endpoint = tcp_endpoint(self._reactor, settings.port, settings.interface)
+            endpoint = tcp_endpoint(self._reactor, settings.port, settings.interface, self._kernel)
             endpoints.append(NamedEndpoint(name, endpoint))
         for description in settings.listen:
             endpoints += self._described(by_name["listen"], description)
@@ -83,7 +87,7 @@ class EndpointBuilder:
         if not description.isdecimal():
             return self._described(setting, description)
         interface = listener.settings.interface
-        endpoint = tcp_endpoint(self._reactor, int(description), interface)
+        endpoint = tcp_endpoint(self._reactor, int(description), interface, self._kernel)
         return [NamedEndpoint(setting.named(description), endpoint)]
 
     def check_sockets_are_taken(self) -> None:

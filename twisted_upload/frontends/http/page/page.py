@@ -7,6 +7,7 @@ security policy holds for all of it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import json
@@ -60,12 +61,8 @@ class Page:
     """
 
     def __init__(self, grant_of: Callable[[IExchange], Grant] = open_to_all) -> None:
-        folder = files(__package__)
         self._grant_of = grant_of
-        self._template = folder.joinpath("page.html").read_text(encoding="utf-8")
-        self._results = folder.joinpath("results.html").read_text(encoding="utf-8")
-        script = b"\n".join(folder.joinpath(name).read_bytes() for name in SCRIPTS)
-        style = folder.joinpath("page.css").read_bytes()
+        self._template, self._results, script, style = _sources()
         self._css, css = _part(style, "css", "text/css; charset=utf-8")
         self._js, js = _part(script, "js", "text/javascript; charset=utf-8")
         self._parts = {self._css: css, self._js: js}
@@ -157,6 +154,18 @@ class Page:
         escaped = {key: _escaped(value) for key, value in shown.items()}
         below = f'<p class="text">{_escaped(text)}</p>\n' if text else ""
         return _html(self._template.format(text=below, **escaped), 200)
+
+
+@functools.cache
+def _sources() -> tuple[str, str, bytes, bytes]:
+    """Return the page, the page of results, script and style; read once, however many listen."""
+    folder = files(__package__)
+    return (
+        folder.joinpath("page.html").read_text(encoding="utf-8"),
+        folder.joinpath("results.html").read_text(encoding="utf-8"),
+        b"\n".join(folder.joinpath(name).read_bytes() for name in SCRIPTS),
+        folder.joinpath("page.css").read_bytes(),
+    )
 
 
 def _accepted(exchange: IExchange) -> str:
