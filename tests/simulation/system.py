@@ -42,6 +42,8 @@ class SimulatedSystem(System):
     :param bucket: makes the client of an object store.
     """
 
+    lag_interval = 15.0  # each look costs a turn, and nothing is late in virtual time
+
     def __init__(
         self,
         process: Process,

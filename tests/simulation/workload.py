@@ -119,11 +119,23 @@ class Plan:
         if queues.chance(0.3):
             plan.use_queues(queues)
         else:
+            if lean:
+                plan.crowd(choices.fork("crowd"))
             plan.events += visits(choices.fork("visits"), plan.seconds)
             plan.events = without_known_gaps(plan.events, plan.file_system)
             plan.events.sort(key=itemgetter("at"))
         apply_theme(choices.fork("theme"), plan)
         return plan
+
+    def crowd(self, choices: Choices) -> None:
+        """Have many senders come, perhaps, and more go wrong: starts and ends take most time."""
+        if choices.chance(0.2):
+            return
+        self.senders = choices.pick((60, 120, 250))
+        for _ in range(2):
+            self.events += _events(choices, self)
+            self.faults += _faults(choices, self)
+        self.faults.sort(key=itemgetter("at"))
 
     def use_queues(self, choices: Choices) -> None:
         """Have it use programs, or an object store, and let them fail."""

@@ -149,7 +149,9 @@ def upload_service(
     )
     if counters is None:
         return service, None
-    reporter = ProcessReporter(service.frontends, service.storages, counters, reactor)
+    reporter = ProcessReporter(
+        service.frontends, service.storages, counters, reactor, system.lag_interval
+    )
     service.side_services.append(reporter)
     return service, reporter
 

@@ -19,7 +19,7 @@ from twisted_upload.disk.files import Files
 from twisted_upload.disk.threads import DiskThreads
 from twisted_upload.disk.timed_files import TimedFiles
 from twisted_upload.net.sockets import Sockets
-from twisted_upload.observability.counters import DiskTimes
+from twisted_upload.observability.counters import LAG_INTERVAL, DiskTimes
 
 if TYPE_CHECKING:  # imported at run time only if there is a program, an object store
     from twisted_upload.core.object_url import ObjectURL
@@ -36,7 +36,12 @@ class System:
 
     Nothing here opens a file, or starts a thread or a program: what it returns does, when
     it is used.
+
+    :ivar lag_interval: seconds between two looks at how late the reactor is, if that is
+        reported.
     """
+
+    lag_interval: float = LAG_INTERVAL
 
     def now(self) -> float:
         """Return the time of day, in seconds since the epoch."""

@@ -203,11 +203,18 @@ class ReactorLag:
 
     :param clock: the reactor.
     :param observe: called with each lag in seconds.
+    :param interval: seconds between two measurements.
     """
 
-    def __init__(self, clock: IReactorTime, observe: Callable[[float], object]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        observe: Callable[[float], object],
+        interval: float = LAG_INTERVAL,
+    ) -> None:
         self._clock = clock
         self._observe = observe
+        self._interval = interval
         self._timer: IDelayedCall | None = None
         self._due = 0.0
         self._since = 0.0
@@ -230,8 +237,8 @@ class ReactorLag:
             timer.cancel()
 
     def _set(self) -> None:
-        self._due = self._clock.seconds() + LAG_INTERVAL
-        self._timer = self._clock.callLater(LAG_INTERVAL, self._look)
+        self._due = self._clock.seconds() + self._interval
+        self._timer = self._clock.callLater(self._interval, self._look)
 
     def _look(self) -> None:
         now = self._clock.seconds()

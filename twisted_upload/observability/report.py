@@ -13,6 +13,7 @@ from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_upload.observability.counters import (
+    LAG_INTERVAL,
     Counters,
     Histogram,
     ReactorLag,
@@ -83,6 +84,7 @@ class ProcessReporter(Service):
     :param storages: all storages.
     :param counters: the counters, which observe all uploads.
     :param clock: the reactor.
+    :param lag_interval: seconds between two measurements of its lag.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class ProcessReporter(Service):
         storages: Sequence[IReportedStorage],
         counters: Counters,
         clock: IReactorTime,
+        lag_interval: float = LAG_INTERVAL,
     ) -> None:
         self._frontends = frontends
         self._storages = storages
@@ -100,7 +103,7 @@ class ProcessReporter(Service):
         self._counters = counters
         self._clock = clock
         self._lags = Histogram(LAG.bounds)
-        self._lag = ReactorLag(clock, self._lags.observe)
+        self._lag = ReactorLag(clock, self._lags.observe, lag_interval)
 
     def startService(self) -> None:
         """Start measuring the reactor's lag."""
