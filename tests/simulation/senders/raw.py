@@ -259,13 +259,15 @@ class Vanishes(RawSender):
 
 
 class Leaves(RawSender):
-    """Closes without waiting for the answer."""
+    """Closes without waiting for the answer, unless that comes before it has sent all."""
 
     kind = "raw-leaves"
     tries = 1
 
     def upload(self, line: Line, attempt: Attempt) -> Script:
-        if (yield from self.send_content(line, attempt, 0, attempt.size)) and line.is_open:
+        if not (yield from self.send_content(line, attempt, 0, attempt.size)):
+            yield from self.read_answer(line, attempt)
+        elif line.is_open:
             attempt.complete = True
             line.close()
             self.scene.history.aborted(attempt)
