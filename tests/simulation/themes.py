@@ -86,6 +86,12 @@ def _concatenations(choices: Choices, plan: Plan) -> None:
         plan.daemons = 1
 
 
+def _not_durable(choices: Choices, plan: Plan) -> None:
+    """With ``--no-fsync``, what is stored survives the death of a daemon, and no power cut."""
+    plan.options["no-fsync"] = 1
+    plan.events = [it for it in plan.events if not it["do"].startswith("cut")]
+
+
 def _clients(choices: Choices, plan: Plan) -> None:
     """Real clients, which are killed."""
     plan.weights = {"raw-client": 1.0}
@@ -113,7 +119,8 @@ def _watchers(choices: Choices, plan: Plan) -> None:
 
 
 _THEMES: dict[Callable[[Choices, Plan], None], float] = {
-    _none: 0.74,
+    _none: 0.72,
+    _not_durable: 0.02,
     _nothing_goes_wrong: 0.08,
     _large: 0.05,
     _unix_socket: 0.04,
