@@ -103,7 +103,7 @@ def outcome(kind: str, **more: Any) -> UploadOutcome:
 
 
 def test_one_outcome_each(folder: Folder) -> None:
-    """What a daemon has read of an upload has one outcome, unless it was turned away."""
+    """What a daemon has read of an upload has one outcome, unless it was rejected."""
     outcomes = Outcomes(folder.history)
     observe = outcomes.observer("d1")
     attempt = folder.history.begin(1, "raw-reset", 100)
