@@ -17,6 +17,12 @@ from tests.support import ROOT
 
 _MANY = 30
 
+_KERNEL = (
+    *("disk.file_calls", "disk.files", "net.sockets", "daemon.system"),
+    *("client.sockets", "client.system", "hooks.hook_spawner", "stores.s3.s3_bucket"),
+)
+"""Modules whose calls the simulated kernel carries out itself."""
+
 
 def test_enough() -> None:
     """There are many bugs, and no two have the same name."""
@@ -39,6 +45,12 @@ def test_can_be_planted(bug: Bug) -> None:
     compile(planted, bug.full_name, "exec")
     assert bug.breaks
     assert bug.promise
+
+
+@pytest.mark.parametrize("bug", CATALOGUE.values(), ids=lambda bug: bug.name)
+def test_is_not_simulated(bug: Bug) -> None:
+    """A bug is in code that a world runs: not in what the simulated kernel takes the place of."""
+    assert bug.module not in _KERNEL
 
 
 def test_text_that_is_not_there() -> None:

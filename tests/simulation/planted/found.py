@@ -21,9 +21,9 @@ BUGS = (
     ),
     Bug(
         "found-close-hides-the-reason",
-        "disk.file_calls",
-        "        with contextlib.suppress(OSError):\n            self.close(descriptor)\n",
-        "        self.close(descriptor)\n",
+        "stores.directory.folder",
+        "                undo.callback(files.give_up, final)\n",
+        "                undo.callback(files.close, final)\n",
         "a start that fails ends with a traceback, if a folder cannot be closed either",
         "the operator gets one line that says what to change",
     ),

@@ -73,7 +73,7 @@ def machine_for(sender: Sender, name: str) -> ClientMachine:
         choices.fork("machine"),
         f"{name}{sender.number}",
         address=sender.address,
-        profile=choices.weighted({"ext4": 3, "xfs": 2, "btrfs": 1, "weakest": 1}),
+        profile=choices.weighted({"ext4": 2, "xfs": 1, "btrfs": 1, "weakest": 2}),
         preemption=choices.pick((0.0, 0.0, 0.05, 0.3)),
     )
 

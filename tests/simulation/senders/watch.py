@@ -66,7 +66,7 @@ class WatchSender(Sender):
         self._options = watch_options(
             f"http://{self.target.host}:{self.target.port}/",
             token=scene.facts.token or None,
-            then=choices.pick(("delete", "delete", "move", "keep")),
+            then=choices.pick(("delete", "move", "keep", "keep")),
             settle=SETTLE,
             jobs=choices.pick((1, 1, 3)),
         )
