@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
@@ -17,10 +17,11 @@ from twisted_upload.errors import BadRequest, StoreFailed, TimedOut, UploadRefus
 from twisted_upload.frontends.connections import IConnection
 from twisted_upload.frontends.frontend import Frontend
 from twisted_upload.frontends.http.body import ChunkedBody, InvalidBody
+from twisted_upload.frontends.http.connection import IHTTPConnection
 from twisted_upload.frontends.http.exchange import Client, IBodyReader
 from twisted_upload.frontends.http.messages import Request, Response
 from twisted_upload.frontends.http.problems import problem_response
-from twisted_upload.frontends.http.settings import ActiveHTTPSettings, HTTPSettings
+from twisted_upload.frontends.http.settings import HTTPSettings
 from twisted_upload.frontends.sender import STORE_PATIENCE, slower_than
 from twisted_upload.frontends.splice import SocketSplice, splice_for, worth_it
 from twisted_upload.interfaces import SpliceResult
@@ -28,53 +29,6 @@ from twisted_upload.net.half_close import unread_size
 from twisted_upload.net.timeouts import MinimumRate, StoreTimeout
 
 __all__ = ["IHTTPConnection", "Transaction"]
-
-
-class IHTTPConnection(IConnection, Protocol):
-    """What a transaction needs of its connection."""
-
-    transport: Any
-    active: ActiveHTTPSettings
-    connected: bool
-
-    @property
-    def frontend(self) -> Frontend[HTTPSettings]:
-        """The front end that it belongs to."""
-
-    @property
-    def client(self) -> Client:
-        """Who has sent the request."""
-
-    @property
-    def unread(self) -> int:
-        """The number of bytes that have arrived after the head."""
-
-    def take(self, most: int) -> bytes:
-        """Return what has arrived after the head, at most so many bytes, and remove it."""
-
-    def send_continue(self) -> None:
-        """Send ``100 Continue``."""
-
-    def wait_for_body(self) -> None:
-        """Start to wait for the next bytes of the body."""
-
-    def stop_waiting_for_body(self) -> None:
-        """Wait for no more bytes of the body."""
-
-    def pause_body(self) -> None:
-        """Stop reading."""
-
-    def resume_body(self) -> None:
-        """Read on."""
-
-    def respond(self, transaction: Transaction, response: Response, *, close: bool = False) -> None:
-        """Send the response: the request has ended; with `close`, the connection as well."""
-
-    def ended(self, transaction: Transaction) -> None:
-        """Note that the request has ended, without a response."""
-
-    def broke(self) -> None:
-        """Handle an unexpected exception."""
 
 
 @implementer(IPushProducer)
@@ -108,7 +62,7 @@ class Transaction:
         "size",
     )
 
-    def __init__(self, http: IHTTPConnection, request: Request) -> None:
+    def __init__(self, http: IHTTPConnection[Transaction], request: Request) -> None:
         self.request = request
         self.fields: tuple[tuple[str, str], ...] = ()
         self.receiving = False
