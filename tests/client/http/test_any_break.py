@@ -228,6 +228,36 @@ def test_refused_before_the_request_was_read(
         assert raised.value.retry_after == 7
 
 
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "busy"), (503, "store-error"), (401, "unauthorized")]
+)
+def test_question_is_refused(status: int, code: str, again: bool) -> None:
+    """If all may have been sent, a server that only refuses to say so has not refused the file."""
+    refusals = {"HEAD": [problem(status, code)] * 99}
+    network = Network(ModelServer(refusals=refusals), iter([(-2, False)]))
+    job, _ = job_for(Content(DATA[:200], again=again, known=again), network, patience=5)
+    with pytest.raises(OutcomeUnknown, match="no clear answer"):
+        network.run(http_upload(job))
+    assert network.server.stored == [DATA[:200]]
+    assert "HEAD" in network.server.requests
+
+
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize(
+    ("status", "code", "kind"), [(503, "busy", Busy), (507, "no-space", NoSpace)]
+)
+def test_last_bytes_are_refused(
+    status: int, code: str, kind: type[UploadError], again: bool
+) -> None:
+    """A refusal of the request with the last bytes means that it is not stored."""
+    network = Network(ModelServer(refusals={"PATCH": [problem(status, code)] * 99}))
+    job, _ = job_for(Content(DATA[:200], again=again, known=again), network, patience=5)
+    with pytest.raises(kind):
+        network.run(http_upload(job))
+    assert network.server.stored == []
+
+
 def test_refused_for_too_long() -> None:
     """Without progress for the time that was given, the last refusal is the error."""
     network = Network(ModelServer(refusals={"PATCH": [problem(507, "no-space")] * 99}))

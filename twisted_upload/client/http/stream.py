@@ -16,6 +16,7 @@ from twisted_upload.client.http.tus import (
     PATCH_TYPE,
     VERSION,
     create,
+    is_believed,
     is_gone,
     offset_in,
     refusal_of,
@@ -35,22 +36,19 @@ class TusStream:
 
     :param job: what is to be sent.
     :param requests: over which it goes.
+    :ivar finishing: whether all of it may have been sent, and not been refused.
     """
 
     def __init__(self, job: HTTPUpload, requests: Requests) -> None:
         self._job = job
         self._requests = requests
         self._began = job.now()
+        self.finishing = False
         self._digest = Digest()
         self._path: str | None = None
         self._piece = b""
         self._offset = 0  # of the piece
         self._ended = False
-
-    @property
-    def finishing(self) -> bool:
-        """Whether all of it may have been sent."""
-        return self._ended
 
     def attempt(self) -> Conversation[Receipt]:
         """
@@ -74,6 +72,8 @@ class TusStream:
             yield from self._read()
             response = yield from self._append(self._path)
             if response.status not in (200, 204):
+                if is_believed(response):
+                    self.finishing = False
                 raise self._error(response)
             self._has(response)
             if self._is_stored(response):
@@ -99,6 +99,7 @@ class TusStream:
     def _append(self, path: str) -> Conversation[Response]:
         fields = {**VERSION, **PATCH_TYPE, "Upload-Offset": str(self._offset)}
         if self._ended:
+            self.finishing = True
             fields["Upload-Length"] = str(self._size)
         return (
             yield from self._requests.ask(

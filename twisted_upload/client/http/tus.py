@@ -9,6 +9,8 @@ Rules for anyone who changes this file:
 3. All of a file may have been stored from the moment its last bytes are sent.  From then
    on, a server that does not know the upload (404) does not mean that it is not stored.
 4. A file is stored if the server sends a receipt for it, and not otherwise.
+5. A refusal of the request with the last bytes means that it is not stored.  One of a later
+   question (HEAD) does not.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ __all__ = [
     "NoTus",
     "TusUpload",
     "create",
+    "is_believed",
     "is_gone",
     "offset_in",
     "refusal_of",
@@ -183,9 +186,10 @@ class TusUpload:
         if is_gone(response):
             self._lost()
             raise UploadInterrupted("the server does not know this upload any more")
-        if "tus-resumable" in response.fields:
+        if is_believed(response):
             self._not_finishing()
-        elif response.status == 413 and self._pieces:  # of a proxy
+        foreign = "tus-resumable" not in response.fields
+        if foreign and response.status == 413 and self._pieces:
             self._piece = self._pieces.pop(0)
             return offset
         raise refusal_of(response)
@@ -219,16 +223,19 @@ def is_gone(response: Response) -> bool:
     return response.status in (404, 410) and "tus-resumable" in response.fields
 
 
-def refusal_of(response: Response) -> UploadError:
+def is_believed(response: Response) -> bool:
     """
-    Return what a response means to a request for an upload that was created.
+    Return whether an error is one of the server, or about the access of this client.
 
-    A proxy in front of the server may answer anything while that is away; only what is
-    about the access of this client is believed.
+    A proxy in front of the server may answer anything else while that is away.
     """
+    return "tus-resumable" in response.fields or response.status in _ACCESS
+
+
+def refusal_of(response: Response) -> UploadError:
+    """Return what an error means to a request for an upload that was created."""
     error = error_in(response)
-    foreign = "tus-resumable" not in response.fields
-    if foreign and isinstance(error, UploadRefused) and response.status not in _ACCESS:
+    if isinstance(error, UploadRefused) and not is_believed(response):
         return UploadInterrupted(str(error.explanation))
     return error
 

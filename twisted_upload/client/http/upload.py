@@ -75,7 +75,7 @@ def _delay(job: HTTPUpload, way: _Way, error: UploadError) -> float:
         asked = error.retry_after if isinstance(error, UploadRefused) else 0.0
         return job.attempts.delay_after(error, asked)
     except UploadError:
-        if finishing and not isinstance(error, OutcomeUnknown | UploadRefused):
+        if finishing and not isinstance(error, OutcomeUnknown):
             text = f"everything was sent, but no clear answer came: {error}"
             raise OutcomeUnknown(text) from error
         raise
