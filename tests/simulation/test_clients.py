@@ -22,7 +22,13 @@ from tests.simulation.senders.client import Trickle
 from tests.simulation.workload import Plan
 from tests.simulation.world import INBOX, World
 from twisted_upload.client.tar_stream import Member, TarStream
-from twisted_upload.errors import Busy, CouldNotConnect, OutcomeUnknown, UploadInterrupted
+from twisted_upload.errors import (
+    Busy,
+    CouldNotConnect,
+    OutcomeUnknown,
+    SourceFailed,
+    UploadInterrupted,
+)
 from twisted_upload.receipt import Receipt
 
 RAW, HTTP = "127.0.0.1:6666", "http://127.0.0.1:8080/"
@@ -237,6 +243,15 @@ def test_errors(history: History) -> None:
         attempt.complete = True
         words.check_error(attempt, error)
         assert (attempt.told, attempt.may_be_stored()) == expected
+
+
+@pytest.mark.parametrize("finishing", [True, False])
+def test_source_failed(history: History, finishing: bool) -> None:
+    """A process that cannot open its file does not know what a former one has finished."""
+    attempt = history.begin(1, "tus-client", 100)
+    attempt.complete = True
+    ClientWords(history).check_error(attempt, SourceFailed("EIO"), finishing=finishing)
+    assert (attempt.told, attempt.may_be_stored()) == (LOST, finishing)
 
 
 def test_wrong_errors(history: History) -> None:

@@ -4,6 +4,7 @@ A world: daemons, senders, a disk and a network, and a plan of what happens to t
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import socket
 from collections.abc import Mapping
@@ -90,7 +91,7 @@ class World:
         self.offsets = ToldOffsets(self.history, self.disk, INBOX, self.files)
         self.planted = PlantedFiles(self.history, self.disk)
         self.outcomes = Outcomes(self.history)
-        self.quiet = Quiet(self.history)
+        self.quiet = Quiet(self.history, self._collect)
         self.reports = Reports(self.history, self.outcomes)
         self.fates = Fates(self.scene)
         self.log = LogWatch(self.history)
@@ -103,7 +104,7 @@ class World:
         self._supervisor: Process | None = None
         self._down: dict[int, float] = {}
         self._cut: dict[int, float] = {}
-        self._stopping = False
+        self._stopping = self._collecting = False
         self._observer = cast("ILogObserver", self._logged)
         self._plant()
 
@@ -121,8 +122,14 @@ class World:
     def _logged(self, event: dict[str, Any]) -> None:
         """Pass on what a living process logs."""
         task = self.scheduler.current
-        if task is None or task.owner.alive:
+        if not self._collecting and (task is None or task.owner.alive):
             self.log(event)
+
+    def _collect(self) -> None:
+        """Collect garbage: some of it is that of earlier worlds, whose failures are not ours."""
+        self._collecting = True
+        gc.collect()
+        self._collecting = False
 
     def _plant(self) -> None:
         if "tokens" in self.options:

@@ -5,9 +5,10 @@ What may be left when all is quiet: nothing.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from tests.simulation.filesystem.descriptions import PipeEnd
 from tests.simulation.history import History
 from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.name_record import RECORD as NAMES
@@ -18,10 +19,15 @@ __all__ = ["Quiet"]
 
 
 class Quiet:
-    """What processes and folders have when nobody sends anything."""
+    """
+    What processes and folders have when nobody sends anything.
 
-    def __init__(self, history: History) -> None:
+    :param collect: collects garbage.
+    """
+
+    def __init__(self, history: History, collect: Callable[[], object] = gc.collect) -> None:
         self._history = history
+        self._collect = collect
         self._descriptors: dict[str, int] = {}
 
     def note(self, process: Any) -> None:
@@ -35,12 +41,11 @@ class Quiet:
         :param spare: descriptors that it may have opened once and for all since.
         :param pipes: pipes that it may have opened, too: one for each thread that splices.
         """
-        before, things = self._descriptors[process.name], _open(process)
-        if len(things) > before + spare:  # a folder that was replaced is closed as garbage
-            gc.collect()
-            things = _open(process)
-        ends = min(things.count("PipeEnd"), 2 * pipes)
-        if len(things) - ends > before + spare:
+        before = self._descriptors[process.name]
+        if _open(process, pipes) > before + spare:  # a folder that was replaced is garbage
+            self._collect()
+        if _open(process, pipes) > before + spare:
+            things = [type(it).__name__ for it in process.descriptors.things().values()]
             raise self._history.wrong(
                 f"{process.name} has {len(things)} descriptors, {before} at the beginning: {things}"
             )
@@ -83,6 +88,8 @@ class Quiet:
                 raise self._history.wrong(f"data without a record: {name}")
 
 
-def _open(process: Any) -> list[str]:
-    """Return the kinds of what a process has open."""
-    return [type(it).__name__ for it in process.descriptors.things().values()]
+def _open(process: Any, pipes: int) -> int:
+    """Return how much a process has open, besides so many pipes."""
+    things = process.descriptors.things().values()
+    ends = sum(isinstance(it, PipeEnd) for it in things)
+    return len(things) - min(ends, 2 * pipes)

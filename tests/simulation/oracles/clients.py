@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from tests.simulation.history import STORED, Attempt, History
-from twisted_upload.errors import OutcomeUnknown, UploadError, UploadRefused
+from twisted_upload.errors import OutcomeUnknown, SourceFailed, UploadError, UploadRefused
 from twisted_upload.receipt import Receipt
 
 __all__ = ["ClientWords", "IWatchedFile", "WatchedFiles"]
@@ -33,12 +33,15 @@ class ClientWords:
             raise self._history.wrong(f"the receipt of {attempt!r} says {receipt.size} bytes")
         self._history.stored(attempt, receipt.name or None, receipt.size, receipt.sha256)
 
-    def check_error(self, attempt: Attempt, error: Exception) -> None:
+    def check_error(self, attempt: Attempt, error: Exception, *, finishing: bool = False) -> None:
         """
         Who has an error has one of the documented ones; it says that nothing was stored,
         unless it is `OutcomeUnknown`.
 
         From then on, the attempt counts as not complete: its file must not become visible.
+
+        :param finishing: whether it is still remembered that a former process may have sent
+            all of it: one that cannot even open its file says nothing of that.
         """
         if not isinstance(error, UploadError):
             raise self._history.wrong(f"{attempt!r} ended with {error!r}")
@@ -47,7 +50,8 @@ class ClientWords:
         if isinstance(error, UploadRefused):
             self._history.refused(attempt, error.code)
         else:
-            if not isinstance(error, OutcomeUnknown):
+            says_nothing = finishing and isinstance(error, SourceFailed)
+            if not (says_nothing or isinstance(error, OutcomeUnknown)):
                 attempt.complete = False
             self._history.lost(attempt)
 

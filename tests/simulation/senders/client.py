@@ -129,7 +129,8 @@ class ClientSender(Sender):
                 return
             error = running.error
             if error is not None:
-                self._words.check_error(attempt, error)
+                finishing = resumes and self._remembers('"finishing": true')
+                self._words.check_error(attempt, error, finishing=finishing)
                 safe = isinstance(error, UploadError) and error.safe_to_repeat
                 if not (safe or choices.chance(0.2)):
                     return
@@ -139,9 +140,13 @@ class ClientSender(Sender):
             if not resumes or forgets or isinstance(error, UploadRefused | OutcomeUnknown):
                 attempt = self._another(attempt)
 
-    def _remembers(self) -> bool:
+    def _remembers(self, what: str = "") -> bool:
+        """Return whether an upload is remembered of which this is known."""
         disk = self._machine.disk
-        return disk.exists(STATE) and any(it.endswith(".json") for it in disk.names(STATE))
+        names = disk.names(STATE) if disk.exists(STATE) else []
+        return any(
+            it.endswith(".json") and what.encode() in disk.content(f"{STATE}/{it}") for it in names
+        )
 
     def _another(self, attempt: Attempt) -> Attempt:
         history = self.scene.history
