@@ -194,4 +194,12 @@ BUGS = (
         "a client that is told why it is rejected before its request is read says that it is busy",
         "nobody is told a reason that there is not",
     ),
+    Bug(
+        "found-question-is-refused",
+        "client.http.upload",
+        "        if finishing and not isinstance(error, OutcomeUnknown):\n",
+        "        if finishing and not isinstance(error, OutcomeUnknown | UploadRefused):\n",
+        "a client that may not ask what has become of its file says that it is refused",
+        "nothing of a refused upload is visible",
+    ),
 )
