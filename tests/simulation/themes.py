@@ -53,6 +53,12 @@ def _large(choices: Choices, plan: Plan) -> None:
             plan.options.pop(name, None)
     if choices.chance(0.7):
         plan.network = {}
+    if choices.chance(0.3):  # the store does not read the sockets itself, and is slow
+        plan.options["receipts"] = 1
+        plan.options.pop("max-size", None)
+        plan.sizes = {"tiny": 0.0, "small": 0.0, "middle": 0.0, "large": 1.0, "huge": 0.7}
+        plan.weights.setdefault("raw-whole", 1.0)
+        plan.senders, plan.write_time = min(plan.senders, 2), 0.1
     if choices.chance(0.6):
         _nothing_goes_wrong(choices, plan)
 
@@ -119,10 +125,10 @@ def _watchers(choices: Choices, plan: Plan) -> None:
 
 
 _THEMES: dict[Callable[[Choices, Plan], None], float] = {
-    _none: 0.72,
+    _none: 0.70,
     _not_durable: 0.02,
     _nothing_goes_wrong: 0.08,
-    _large: 0.05,
+    _large: 0.07,
     _unix_socket: 0.04,
     _silence: 0.03,
     _concatenations: 0.02,
