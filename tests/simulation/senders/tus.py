@@ -39,7 +39,7 @@ class Resuming(TusSender):
         turn = 0
         while turn < 8:
             attempt = self.begin(self.size, again=again)
-            idle = self.line is not None and self.line.is_usable
+            idle = self.has_idle_line
             body = 0
             if attempt.size and not self.defers and self.choices.chance(0.25):
                 body = 1 + self.choices.below(attempt.size)
@@ -52,7 +52,6 @@ class Resuming(TusSender):
                 return None
             again = attempt
             yield from self.pause(min(self.choices.between(0.1, 2.0) * 2**turn, self.left()))
-            # An idle connection may be closed while a request is on its way: RFC 9112, 9.5.
             turn += not (idle and attempt.told == LOST)
         return None
 
@@ -306,12 +305,14 @@ class Concatenating(Resuming):
         urls = " ".join(part.url or "" for part in parts)
         leaves = self.choices.fork("leaves")
         again: Attempt | None = None
-        for _ in range(6):
+        turn = 0
+        while turn < 6:
             attempt = super().begin(0, again=again)
+            idle = self.has_idle_line
             if again is None:
                 history.concatenate(attempt, parts)
             attempt.complete, attempt.sent = True, attempt.size
-            if leaves.chance(0.3):
+            if leaves.chance(0.3) and turn < 5:  # it waits for the last answer
                 yield from self._ask_and_leave(urls)
                 response = None
             else:
@@ -334,6 +335,7 @@ class Concatenating(Resuming):
             history.end(attempt)
             again = attempt
             yield from self.pause(min(self.choices.between(0.2, 4.0), self.left()))
+            turn += not (idle and response is None)
 
     def _ask_and_leave(self, urls: str) -> Script:
         """Ask for it, and be gone before the answer comes."""

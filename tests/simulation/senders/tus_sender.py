@@ -44,6 +44,14 @@ class TusSender(HttpSender):
         lasts = 0.0 if facts.forgets else min(_FORGETS_AFTER, facts.resume_for - 1.0)
         attempt.lasts_until = self.scene.scheduler.now + lasts
 
+    @property
+    def has_idle_line(self) -> bool:
+        """
+        Whether the next request uses a connection that there is already: the server may close
+        it meanwhile, and then another one is to be tried (RFC 9112, 9.5).
+        """
+        return self.line is not None and self.line.is_usable
+
     def open_line(self) -> Generator[float, None, HttpLine]:
         """
         Return a connection for a request; tries until there is one.
