@@ -68,15 +68,22 @@ def test_stored_once(again: bool, size: int) -> None:
     has_tus=st.booleans(),
     again=st.booleans(),
     forgets=st.sets(st.integers(1, 8)),
+    refused=st.integers(0, 9),
 )
-@example([(-2, False)], 5, True, True, {2})
-@example([(-2, False)], 5, True, False, {2})
-@example([(-2, False)], 5, False, True, set())
+@example([(-2, False)], 5, True, True, {2}, 0)
+@example([(-2, False)], 5, True, False, {2}, 0)
+@example([(-2, False)], 5, False, True, set(), 0)
+@example([(-2, False)], 5, True, True, set(), 9)
 def test_never_twice(
-    breaks: list[tuple[int, bool]], patience: float, has_tus: bool, again: bool, forgets: set[int]
+    breaks: list[tuple[int, bool]],
+    patience: float,
+    has_tus: bool,
+    again: bool,
+    forgets: set[int],
+    refused: int,
 ) -> None:
     """Whatever happens, it is stored at most once; "not stored" is true, and so is "stored"."""
-    server = ModelServer(has_tus=has_tus)
+    server = ModelServer(has_tus=has_tus, refusals={"HEAD": [problem(503, "busy")] * refused})
     connections = 0
 
     def between() -> None:
