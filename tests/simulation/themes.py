@@ -59,6 +59,10 @@ def _large(choices: Choices, plan: Plan) -> None:
         plan.sizes = {"tiny": 0.0, "small": 0.0, "middle": 0.0, "large": 1.0, "huge": 0.7}
         plan.weights.setdefault("raw-whole", 1.0)
         plan.senders, plan.write_time = min(plan.senders, 2), 0.1
+    elif choices.chance(0.25):  # it does, and is at a mark when the end comes
+        plan.options.pop("receipts", None)
+        plan.weights = {"raw-urgent": 1.0}
+        plan.sizes = {"tiny": 0.0, "small": 0.0, "middle": 0.0, "large": 1.0, "huge": 0.2}
     if choices.chance(0.6):
         _nothing_goes_wrong(choices, plan)
 
