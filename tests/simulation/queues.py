@@ -4,7 +4,7 @@ What the queues of a world need: programs, an object store, and what is checked 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.simulation.bucket import BucketFaults, ObjectStore
@@ -133,10 +133,11 @@ class Queues:
         """Have the object store work."""
         self.store.faults = self.base
 
-    def check_finally(self, *, clock_is_wrong: bool = False) -> None:
+    def check_finally(self, collect: Callable[[], object], *, clock_is_wrong: bool = False) -> None:
         """
         Let it be quiet, until nothing waits any more.
 
+        :param collect: collects garbage.
         :param clock_is_wrong: the clock of the machine was set by an hour or more.
         :raises Violation: something waits for too long.
         """
@@ -144,6 +145,10 @@ class Queues:
         self.programs.ways = {"well": 1.0}
         if self._programs is not None or self._forwarded is not None:
             run(until=now + FORWARDED_WITHIN, condition=lambda: not self._waiting())
+            if self._waiting():  # a folder that was replaced lets go of its markers as garbage
+                collect()
+                since = self._scheduler.now
+                run(until=since + FORWARDED_WITHIN, condition=lambda: not self._waiting())
             run(until=self._scheduler.now + 60.0)
         if self._forwarded is not None:
             self._forwarded.check_finally(cut=self._was_cut)

@@ -70,7 +70,7 @@ def tell(world: World) -> None:
     _check_changes(world)
     _linger(world)
     world.check(deep=True)
-    world.queues.check_finally(clock_is_wrong=abs(world.machine.clock_offset) > 900)
+    world.queues.check_finally(world.collect, clock_is_wrong=abs(world.machine.clock_offset) > 900)
     _all_is_quiet(world)
     _all_expires(world)
     _end(world)

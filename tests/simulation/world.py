@@ -91,7 +91,7 @@ class World:
         self.offsets = ToldOffsets(self.history, self.disk, INBOX, self.files)
         self.planted = PlantedFiles(self.history, self.disk)
         self.outcomes = Outcomes(self.history)
-        self.quiet = Quiet(self.history, self._collect)
+        self.quiet = Quiet(self.history, self.collect)
         self.reports = Reports(self.history, self.outcomes)
         self.fates = Fates(self.scene)
         self.log = LogWatch(self.history)
@@ -125,7 +125,7 @@ class World:
         if not self._collecting and (task is None or task.owner.alive):
             self.log(event)
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
         """Collect garbage: some of it is that of earlier worlds, whose failures are not ours."""
         self._collecting = True
         gc.collect()
