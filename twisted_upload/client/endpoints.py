@@ -13,9 +13,11 @@ from twisted.internet.endpoints import (
     clientFromString,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
+from zope.interface import directlyProvides, providedBy
 
 from twisted_upload.client.targets import Target
 from twisted_upload.net.endpoint_text import split_description
+from twisted_upload.net.linger import reset_on_close
 from twisted_upload.net.tls.certificates import verifying_context
 from twisted_upload.net.tls.endpoints import TLSClientEndpoint
 
@@ -53,14 +55,37 @@ def target_endpoint(reactor: Any, target: Target) -> IStreamClientEndpoint:
     """
     Create an endpoint that connects to a server with the raw protocol.
 
+    Its connections are reset if the process dies, from the beginning: one that is lost at
+    once, or to another address of the server, would look like an empty file.
+
     :raises ValueError: it is none that Twisted knows, or its certificates cannot be used.
     """
+    reactor = _Resetting(reactor)
     if target.scheme == "tls":
         context = verifying_context(target.cacert)
         return host_endpoint(reactor, target.host, target.port, context)
     if target.scheme == "raw" and target.timeout is None:
         return host_endpoint(reactor, target.host, target.port)
     return client_endpoint(reactor, target.text)
+
+
+class _Resetting:
+    """A reactor whose TCP connections are reset when they are closed."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def connectTCP(self, *arguments: Any, **named: Any) -> Any:
+        """See `IReactorTCP.connectTCP`: its socket exists when this returns."""
+        connector = self._reactor.connectTCP(*arguments, **named)
+        connection = getattr(getattr(connector, "transport", None), "socket", None)
+        if connection is not None:  # otherwise it fails in a moment
+            reset_on_close(connection)
+        return connector
 
 
 def host_endpoint(

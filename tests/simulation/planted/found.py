@@ -202,4 +202,12 @@ BUGS = (
         "a client that may not ask what has become of its file says that it is refused",
         "nothing of a refused upload is visible",
     ),
+    Bug(
+        "found-reset-too-late-by-twisted",
+        "client.endpoints",
+        "        if connection is not None:  # otherwise",
+        "        if connection is None:  # otherwise",
+        "the same, if the client is Twisted's",
+        "what is not whole is not stored",
+    ),
 )
