@@ -216,6 +216,14 @@ def test_http_lies(lie: str) -> None:
     assert found >= (3 if lie == "digest" else 20)
 
 
+def test_silence_that_nobody_notices() -> None:
+    """Who sends nothing must be noticed, if nothing goes wrong that could prevent it."""
+    silent = always(b"x")
+    run("hostile-idle", silent)
+    with pytest.raises(Violation, match="silent for"):
+        run("hostile-idle", silent, quiet_from=0.0, idle_timeout=10.0)
+
+
 RESUMED = ("tus-resume", "tus-defer", "tus-checksum", "tus-rivals", "tus-concat", "tus-overrun")
 
 

@@ -15,6 +15,7 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.senders.kinds import KINDS
 from tests.simulation.senders.scene import Scene, Target
 from tests.simulation.senders.sender import ATTEMPTS_EACH
+from tests.simulation.themes import THEMES, Theme
 from tests.simulation.workload import Plan, populate
 
 
@@ -101,6 +102,17 @@ def test_leaving_one_out_changes_no_other() -> None:
     assert less_history.attempts.keys() < history.attempts.keys()
     for number, attempt in less_history.attempts.items():
         assert history.attempts[number].size == attempt.size
+
+
+@pytest.mark.parametrize("theme", THEMES, ids=lambda theme: theme.__name__)
+def test_themes(theme: Theme) -> None:
+    """Whatever a plan is about, it is plain data, and somebody sends."""
+    for seed in range(20):
+        plan = Plan.from_seed(seed)
+        theme(Choices(seed), plan)
+        assert Plan.from_json(plan.to_json()) == plan
+        assert plan.senders > 0
+        assert any(plan.http or not KINDS[kind].needs_http for kind in plan.weights)
 
 
 def test_facts() -> None:

@@ -14,7 +14,10 @@ from tests.simulation.choices import Choices
 if TYPE_CHECKING:
     from tests.simulation.workload import Plan
 
-__all__ = ["UNIX", "apply_theme"]
+__all__ = ["THEMES", "UNIX", "Theme", "apply_theme"]
+
+Theme = Callable[[Choices, "Plan"], None]
+"""Changes a plan."""
 
 UNIX = "/run/upload.sock"
 """The path of the unix socket, for plans with one."""
@@ -26,7 +29,7 @@ _SILENT = ("hostile-idle", "raw-no-end", "raw-slow", "raw-vanish")
 
 def apply_theme(choices: Choices, plan: Plan) -> None:
     """Make some plans about one thing."""
-    choices.weighted(_THEMES)(choices, plan)
+    choices.weighted(THEMES)(choices, plan)
 
 
 def _none(_: Choices, __: Plan) -> None:
@@ -128,7 +131,7 @@ def _watchers(choices: Choices, plan: Plan) -> None:
         _nothing_goes_wrong(choices, plan)
 
 
-_THEMES: dict[Callable[[Choices, Plan], None], float] = {
+THEMES: dict[Theme, float] = {
     _none: 0.70,
     _not_durable: 0.02,
     _nothing_goes_wrong: 0.08,
@@ -139,3 +142,4 @@ _THEMES: dict[Callable[[Choices, Plan], None], float] = {
     _clients: 0.02,
     _watchers: 0.02,
 }
+"""What a plan can be about, and how often it is."""

@@ -46,5 +46,11 @@ SOON_FOUND = (
     "reset-before-accept-taken-for-half-close",
     "nothing-there-taken-for-end",
     "nothing-there-taken-for-end-at-accept",
+    "aborted-not-reported",
+    "stored-upload-reported-twice",
+    "completed-and-not-published",
+    "next-idle-timeout-not-started",
+    "hang-up-of-unix-socket-ignored",
+    "lingering-without-deadline",
 )
 """Names of those that take some seconds, so that CI can plant a few of them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tests.simulation.senders.http_sender import HttpSender, head_of
-from tests.simulation.senders.sender import Line, Script, Sender
+from tests.simulation.senders.sender import Impatient, Line, Script, Sender
 
 __all__ = ["HOSTILE"]
 
@@ -27,8 +27,13 @@ class Idle(Sender):
         self.fresh_patience(600)
         began = self.scene.history.now()
         line = yield from self.connect(self.target, self.address)
-        yield from self.hear(line)
-        self.check_noticed(began, self.scene.facts.idle_timeout + 5.0)
+        within = self.scene.facts.idle_timeout + 5.0
+        try:
+            yield from self.hear(line)
+        except Impatient:
+            self.check_noticed(began, within)
+            raise
+        self.check_noticed(began, within)
         if self.target in self.scene.raw and line.fin and self.choices.chance(0.5):
             yield from self._stay(line, began)
 
