@@ -106,7 +106,7 @@ def test_leaving_one_out_changes_no_other() -> None:
 
 @pytest.mark.parametrize("theme", THEMES, ids=lambda theme: theme.__name__)
 def test_themes(theme: Theme) -> None:
-    """Whatever a plan is about, it is plain data, and somebody sends."""
+    """Whatever a plan is about, it is plain data, and there are senders."""
     for seed in range(20):
         plan = Plan.from_seed(seed)
         theme(Choices(seed), plan)
