@@ -55,10 +55,11 @@ class Violation(AssertionError):
     """A promise is broken."""
 
 
-def _pools() -> tuple[bytes, bytes]:
+def _pools() -> tuple[memoryview, memoryview]:
     letters = bytes(range(97, 123)) + b"     \n"
     data = Choices("content").bytes(_POOL_SIZE)
-    return data * 2, data.translate(bytes(letters[it % 32] for it in range(256))) * 2
+    text = data.translate(bytes(letters[it % 32] for it in range(256)))
+    return memoryview(data * 2), memoryview(text * 2)
 
 
 _POOLS = _pools()
@@ -76,7 +77,7 @@ def content_piece(number: int, size: int, start: int, end: int) -> bytes:
     if size < SMALLEST:
         return b"a" * max(0, end - start)
     kind = number & 1
-    pieces = []
+    pieces: list[bytes | memoryview] = []
     if start < SMALLEST:
         pieces.append((b"%s%06x" % (_MARKS[kind], number))[start:end])
         start = SMALLEST
@@ -86,7 +87,7 @@ def content_piece(number: int, size: int, start: int, end: int) -> bytes:
         piece = pool[at : at + min(end - start, _POOL_SIZE)]
         pieces.append(piece)
         start += len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
 def content_of(number: int, size: int) -> bytes:

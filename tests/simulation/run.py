@@ -19,8 +19,8 @@ from tests.simulation.world import World
 __all__ = ["Outcome", "Runner"]
 
 
-COLLECT_EVERY = 100
-"""Runs after which garbage is collected."""
+COLLECT_EVERY = 3
+"""Runs after which garbage is collected: soon, as long as it is in the caches of the CPU."""
 
 
 @dataclass

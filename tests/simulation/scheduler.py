@@ -7,9 +7,9 @@ until it asks to wait; which one runs next is decided by the seed.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from greenlet import getcurrent, greenlet
 
@@ -30,25 +30,29 @@ class Deadlock(Exception):
     """Something cannot go on: a task waits where only the scheduler runs, or for ever."""
 
 
-class Call:
-    """A call at a time to come."""
+class Call(list[Any]):
+    """
+    A call at a time to come: that time, a random number, its number, function, arguments.
 
-    __slots__ = ("arguments", "function", "time")
+    It is itself what the scheduler keeps in its heap: there are very many.
+    """
 
-    def __init__(self, time: float, function: Callable[..., object], arguments: Any) -> None:
-        self.time = time
-        self.function: Callable[..., object] | None = function
-        self.arguments = arguments
+    __slots__ = ()
 
     def cancel(self) -> None:
         """Do not call; harmless afterwards."""
-        self.function = None
-        self.arguments = ()
+        self[3] = None
+        self[4] = ()
+
+    @property
+    def time(self) -> float:
+        """When it is to be called."""
+        return cast("float", self[0])
 
     @property
     def active(self) -> bool:
         """Whether it is still to be called."""
-        return self.function is not None
+        return self[3] is not None
 
 
 class Task:
@@ -138,7 +142,7 @@ class Scheduler:
     :ivar tasks: those that have not ended.
     """
 
-    __slots__ = ("_heap", "_number", "choices", "current", "now", "tasks", "trace")
+    __slots__ = ("_heap", "_number", "_random", "choices", "current", "now", "tasks", "trace")
 
     def __init__(self, choices: Choices, trace: Trace | None = None) -> None:
         self.choices = choices
@@ -146,21 +150,22 @@ class Scheduler:
         self.now = 0.0
         self.current: Task | None = None
         self.tasks: dict[Task, None] = {}
-        self._heap: list[tuple[float, float, int, Call]] = []
+        self._heap: list[Call] = []
+        self._random = choices.random
         self._number = 0
 
     def call_at(self, when: float, function: Callable[..., object], *arguments: Any) -> Call:
         """Call a function at a time, in an order of those at the same time that is chosen."""
-        call = Call(max(when, self.now), function, arguments)
-        self._number += 1
-        heapq.heappush(self._heap, (call.time, self.choices.random(), self._number, call))
+        number = self._number = self._number + 1
+        call = Call((max(when, self.now), self._random(), number, function, arguments))
+        heappush(self._heap, call)
         return call
 
     def call_later(self, seconds: float, function: Callable[..., object], *arguments: Any) -> Call:
         """Call a function in some seconds."""
-        call = Call(self.now + seconds, function, arguments)
-        self._number += 1
-        heapq.heappush(self._heap, (call.time, self.choices.random(), self._number, call))
+        number = self._number = self._number + 1
+        call = Call((self.now + seconds, self._random(), number, function, arguments))
+        heappush(self._heap, call)
         return call
 
     def call_soon(self, function: Callable[..., object], *arguments: Any) -> Call:
@@ -195,7 +200,7 @@ class Scheduler:
 
         :return: whether the condition holds; without one, whether something is left to do.
         """
-        heap, pop = self._heap, heapq.heappop
+        heap = self._heap
         while heap:
             if condition is not None and condition():
                 return True
@@ -203,12 +208,12 @@ class Scheduler:
             if when > until:
                 self.now = until
                 break
-            call = pop(heap)[3]
-            function = call.function
+            call = heappop(heap)
+            function = call[3]
             if function is not None:
                 self.now = when
-                arguments = call.arguments
-                call.function = None  # it is not active any more
+                arguments = call[4]
+                call[3] = None  # it is not active any more
                 function(*arguments)
         if condition is not None:
             return condition()

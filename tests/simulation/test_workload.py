@@ -27,6 +27,16 @@ def test_plans_are_plain_data() -> None:
         assert len(plan.to_json()) < 8000
 
 
+def test_crowds() -> None:
+    """Some plans have hundreds of senders, and those that have, have more faults than others."""
+    plans = [Plan.from_seed(seed) for seed in range(300)]
+    crowds = [it for it in plans if it.senders >= 100]
+    assert 30 < len(crowds) < 120
+    troubles = [len(it.events) + len(it.faults) for it in crowds]
+    others = [len(it.events) + len(it.faults) for it in plans if it.senders < 100]
+    assert sum(troubles) / len(troubles) > 2 * sum(others) / len(others)
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", "nonsense", '{"seed": 1, "more": 2}'])
 def test_what_is_no_plan(text: str) -> None:
     """Anything else is refused."""

@@ -129,12 +129,14 @@ class Plan:
 
     def crowd(self, choices: Choices) -> None:
         """Have many senders come, perhaps, and more go wrong: starts and ends take most time."""
-        if choices.chance(0.2):
+        if choices.chance(0.4):
             return
-        self.senders = choices.pick((60, 120, 250))
-        for _ in range(2):
+        self.senders = choices.pick((100, 200, 400))
+        for _ in range(choices.pick((0, 2, 4))):  # faults are as dense as they are elsewhere
             self.events += _events(choices, self)
+            self.events += cuts(choices, self.seconds, self.daemons)
             self.faults += _faults(choices, self)
+            self.faults += sync_errors(choices, self.seconds)
         self.faults.sort(key=itemgetter("at"))
 
     def use_queues(self, choices: Choices) -> None:

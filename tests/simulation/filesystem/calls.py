@@ -107,7 +107,7 @@ class SimulatedCalls(ProcessCalls):
         """See `FileCalls.close`."""
         self._step("close", descriptor)
         self._descriptors.close(descriptor)
-        if self._faults.active:
+        if "close" in self._faults.touched:
             self._faults.before("close")
 
     def release(self, descriptor: int) -> None:

@@ -59,6 +59,7 @@ class Faults:
     :param capacity: size of the file system in bytes.
     :param inodes: how many files and folders fit.
     :ivar active: whether a call may fail, or take time; a full disk is not counted here.
+    :ivar touched: the calls that may.
     :ivar quota: how many bytes files may take in all; more fail with ``EDQUOT``.
     """
 
@@ -76,6 +77,7 @@ class Faults:
         "capacity",
         "inodes",
         "quota",
+        "touched",
     )
 
     def __init__(self, scheduler: Scheduler, choices: Choices, capacity: int, inodes: int) -> None:
@@ -97,6 +99,7 @@ class Faults:
         for event in stalled.values():
             event.set()
         self.active = False
+        self.touched: set[str] = set()
 
     def fail(
         self,
@@ -118,17 +121,17 @@ class Faults:
         :param after: how many succeed before.
         """
         self._rules.setdefault(call, []).append(_Rule(error, chance, times, after))
-        self.active = True
+        self._touch(call)
 
     def slow(self, call: str, low: float, high: float, chance: float = 1.0) -> None:
         """Let calls take a time between two, in seconds."""
         self._slow[call] = low, high, chance
-        self.active = True
+        self._touch(call)
 
     def stall(self, call: str) -> None:
         """Let calls take until `none` is called."""
         self._stalled.setdefault(call, Event(self._scheduler))
-        self.active = True
+        self._touch(call)
 
     def shorten(self, chance: float) -> None:
         """Let writes, also by splice and copy, write only a part."""
@@ -138,7 +141,11 @@ class Faults:
     def make_read_only(self) -> None:
         """Let all changes fail with ``EROFS``, also of files that are open."""
         self._read_only = True
+        self._touch(*CHANGES)
+
+    def _touch(self, *calls: str) -> None:
         self.active = True
+        self.touched.update(calls)
 
     @property
     def read_only(self) -> bool:
@@ -148,7 +155,7 @@ class Faults:
     # What the calls ask
 
     def before(self, call: str) -> None:
-        """Wait, if the call is slow, and fail if it fails."""
+        """Wait, if the call is slow, and fail if it fails; called only for `touched` ones."""
         number = self.error(call)
         self.wait(call)
         if number:

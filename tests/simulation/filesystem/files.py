@@ -42,7 +42,7 @@ class SimulatedFiles(SimulatedCalls, Files):
         while True:
             try:
                 self._step("create", name)
-                if self._faults.active:
+                if "create" in self._faults.touched:
                     self._faults.before("create")
                 descriptor = self._open(directory, name, _NEW, mode)
             except OSError as error:
@@ -79,7 +79,7 @@ class SimulatedFiles(SimulatedCalls, Files):
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
         """See `Files.write`."""
         self._step("write", descriptor, len(data))
-        if self._faults.active:
+        if "write" in self._faults.touched:
             self._faults.before("write")
         thing = self._thing(descriptor)
         if type(thing) is PipeEnd:
@@ -118,7 +118,7 @@ class SimulatedFiles(SimulatedCalls, Files):
     def writev(self, descriptor: int, chunks: Sequence[bytes | memoryview]) -> int:
         """See `Files.writev`."""
         self._step("writev", descriptor, len(chunks))
-        if self._faults.active:
+        if "writev" in self._faults.touched:
             self._faults.before("writev")
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return self._write(self._opened(descriptor), data)
@@ -293,7 +293,7 @@ class SimulatedFiles(SimulatedCalls, Files):
     def rename(self, source: int, name: str, target: int, new_name: str) -> None:
         """See `Files.rename`."""
         self._step("rename", name, new_name)
-        if self._faults.active:
+        if "rename" in self._faults.touched:
             self._faults.before("rename")
         if not self._system.profile.noreplace:
             raise failure(errno.EINVAL, new_name)

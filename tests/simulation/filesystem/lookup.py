@@ -55,7 +55,7 @@ class Lookup(FileCalls):
 
     def _enter(self, call: str, *about: object) -> None:
         self._step(call, *about)
-        if self._faults.active:
+        if call in self._faults.touched:
             self._faults.before(call)
 
     # From descriptors and names to what they refer to

@@ -37,18 +37,12 @@ def status_of(inode: Inode, device: int, links: int) -> os.stat_result:
             int(accessed),
             int(modified),
             int(changed),
-        ),
-        {
-            "st_atime": accessed,
-            "st_mtime": modified,
-            "st_ctime": changed,
-            "st_atime_ns": int(accessed * 1e9),
-            "st_mtime_ns": int(modified * 1e9),
-            "st_ctime_ns": int(changed * 1e9),
-            "st_blksize": PAGE,
-            "st_blocks": (size + PAGE - 1) // PAGE * 8,
-            "st_rdev": 0,
-        },
+            # What only has a name: the times as numbers with fractions, and in nanoseconds;
+            # size of a block, number of blocks, device.
+            *(accessed, modified, changed),
+            *(int(accessed * 1e9), int(modified * 1e9), int(changed * 1e9)),
+            *(PAGE, (size + PAGE - 1) // PAGE * 8, 0),
+        )
     )
 
 

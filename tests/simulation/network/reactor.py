@@ -88,9 +88,10 @@ class SimulatedReactor(_DisconnectSelectableMixin, ReactorBase):
         while self._started:
             self.turns += 1
             process.step("turn")
-            self.runUntilCurrent()
-            if not process.alive:
-                raise Killed
+            if self._has_calls():
+                self.runUntilCurrent()
+                if not process.alive:
+                    raise Killed
             if self._candidates:
                 self._serve()
             if not self._started:
@@ -102,6 +103,13 @@ class SimulatedReactor(_DisconnectSelectableMixin, ReactorBase):
                 scheduler.pause(self._turn_time())
             if not process.alive:
                 raise Killed
+
+    def _has_calls(self) -> bool:
+        """Return whether `runUntilCurrent` has anything to do: it often has not."""
+        if self.threadCallQueue or self._newTimedCalls or self._justStopped:
+            return True
+        pending = self._pendingTimedCalls
+        return bool(pending) and pending[0].time <= self.scheduler.now
 
     def _turn_time(self) -> float:
         """Return how long a turn takes."""

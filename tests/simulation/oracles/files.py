@@ -37,6 +37,7 @@ class StoredFiles:
         self._planted: set[str] = set()
         self._cut_at = -1.0
         self._taken: dict[str, Key] = {}
+        self._compared: dict[str, bytes] = {}
         self._gone: dict[str, Key] = {}
         self.disk_fails = False
         self.visible: dict[str, Key] = {}
@@ -129,8 +130,10 @@ class StoredFiles:
             return "unknown", 0
         for attempt in history.contents.get(number, ()):
             if attempt.size == size and not attempt.parts:
-                if data != content_of(number, size):
-                    raise history.wrong(f"{name} has other bytes than {attempt!r}")
+                if self._compared.get(name) is not data:  # bytes never change
+                    if data != content_of(number, size):
+                        raise history.wrong(f"{name} has other bytes than {attempt!r}")
+                    self._compared[name] = data
                 if any(self._may_be(it) for it in history.contents[number]):
                     return "content", number
                 raise history.wrong(f"{name} is visible, but its end was not sent: {attempt!r}")
