@@ -132,6 +132,7 @@ class Attempt:
     :ivar ended: when its sender stopped caring; `None` before.
     :ivar peers: the addresses it was sent from, as the daemon calls them.
     :ivar connection: the last one that it was sent on.
+    :ivar given_up: whether the daemon has reported that it is not stored.
     """
 
     __slots__ = (
@@ -141,6 +142,7 @@ class Attempt:
         "connection",
         "content",
         "ended",
+        "given_up",
         "honest",
         "kind",
         "lasts_until",
@@ -182,6 +184,7 @@ class Attempt:
         self.ended: float | None = None
         self.peers: list[str] = []
         self.connection: Any = None
+        self.given_up = False
 
     def __repr__(self) -> str:
         told = f"{self.told or 'nothing told'} {self.name or self.code or ''}".strip()
@@ -239,6 +242,9 @@ class History:
         daemon that is alone, and goes on.
     :ivar ends_by_idle: whether the daemon ends uploads that fall silent
         (``--finish-after-idle``): then what was sent so far may be a file.
+    :ivar on_stored: called when a sender is told a name under which its file is stored; set
+        by the world.
+    :ivar senders: the latest attempt from each address, as the daemon names it.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -251,6 +257,8 @@ class History:
         self.disturbances: list[float] = []
         self.stops: list[float] = []
         self.ends_by_idle = self.repeats_once = False
+        self.on_stored: Callable[[Attempt, str], None] | None = None
+        self.senders: dict[str, Attempt] = {}
         self.counts = {NOTHING: 0, STORED: 0, REFUSED: 0, LOST: 0, ABORTED: 0}
 
     @property
@@ -331,6 +339,8 @@ class History:
             if other is not attempt and not (attempt.parts and other.parts == attempt.parts):
                 raise self.wrong(f"{name} was told to both {other!r} and {attempt!r}")
             attempt.name = name
+            if self.on_stored is not None:
+                self.on_stored(attempt, name)
         attempt.told_at = min(attempt.told_at, self.now())
         self._tell(attempt, STORED)
 

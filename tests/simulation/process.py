@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import heapq
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from tests.simulation.scheduler import Killed, Scheduler, Task
@@ -130,6 +131,8 @@ class Process:
     :ivar kill_at: the number of the call at which it is killed.
     :ivar kill_before: the name of a call before which it is killed, and how many of them
         it still survives.
+    :ivar do_before: the name of a call before which something is done, how many of them
+        come before that, and what it is.
     :ivar tasks: its threads.
     """
 
@@ -139,6 +142,7 @@ class Process:
         "calls",
         "choices",
         "descriptors",
+        "do_before",
         "kill_at",
         "kill_before",
         "machine",
@@ -171,6 +175,7 @@ class Process:
         self.calls = 0
         self.kill_at = float("inf")
         self.kill_before: dict[str, int] = {}
+        self.do_before: dict[str, tuple[int, Callable[[], object]]] = {}
         self.tasks: dict[Task, None] = {}
         self.on_death: list[Any] = []
         self._buried = False
@@ -192,6 +197,8 @@ class Process:
         if self.calls >= self.kill_at or (self.kill_before and self._dies_before(call)):
             self.kill()
             raise Killed
+        if self.do_before:
+            self._do_before(call)
         if (
             self.preemption
             and scheduler.current is not None
@@ -206,6 +213,15 @@ class Process:
             return False
         self.kill_before[call] = left - 1
         return left <= 0
+
+    def _do_before(self, call: str) -> None:
+        left, what = self.do_before.pop(call, (0, None))
+        if what is None:
+            return
+        if left:
+            self.do_before[call] = left - 1, what
+        else:
+            what()
 
     def kill(self) -> None:
         """Kill it (SIGKILL): the kernel closes what it has open."""

@@ -4,6 +4,7 @@ The story of a world: what happens when, and what must hold in between and at th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tests.simulation.filesystem.content import PAGE
@@ -109,7 +110,11 @@ def _do(world: World, event: dict[str, Any]) -> None:
         case "reload":
             world.reload(place, event["options"])
         case "collect" | "sweep" | "clean" as what:
-            visit(world, INBOX, what)
+            if "call" in event:
+                call, after = event["call"], int(event["after"])
+                world.do_before(place, call, after, partial(visit, world, INBOX, what))
+            else:
+                visit(world, INBOX, what)
 
 
 def _begin_fault(world: World, fault: dict[str, Any]) -> None:
@@ -185,8 +190,12 @@ def _all_is_quiet(world: World) -> None:
         quiet.check_budgets(
             store.memory for storage in service.storages for store in storage.stores
         )
-    if not leaves_files(world.plan):
-        quiet.check_incoming(world.disk, INBOX)
+    if leaves_files(world.plan):
+        return
+    undisturbed = world.history.disturbed < 0
+    quiet.check_incoming(world.disk, INBOX, whole=undisturbed and not world.plan.faults)
+    if not world.history.ends_by_idle:
+        world.files.check_given_up(max(world.history.disturbed, world.history.stopped))
 
 
 def _all_expires(world: World) -> None:

@@ -209,3 +209,20 @@ def test_planted_files(folder: Folder) -> None:
     del folder.paths.files["/inbox/theirs"]
     with pytest.raises(Violation, match="touched"):
         planted.check()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_reported_as_refused(folder: Folder, again: bool) -> None:
+    """A file that was reported as not stored is found, unless another attempt is that file."""
+    attempt = folder.sent(1)
+    attempt.given_up = True
+    if again:
+        folder.sent(2, again=attempt)
+    folder.put("1.bin", attempt.data())
+    folder.oracle.check()
+    folder.oracle.check_given_up(since=attempt.began)
+    if again:
+        folder.oracle.check_given_up(since=0.0)
+    else:
+        with pytest.raises(Violation, match="reported as not stored"):
+            folder.oracle.check_given_up(since=0.0)

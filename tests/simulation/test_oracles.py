@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from tests.simulation.choices import Choices
 from tests.simulation.fabricated import Folder
 from tests.simulation.filesystem.descriptions import Pipe, PipeEnd
+from tests.simulation.filesystem.rig import World
 from tests.simulation.history import History, Violation
 from tests.simulation.oracles.bounds import Quiet
 from tests.simulation.oracles.log import LogWatch
@@ -23,7 +24,9 @@ from tests.simulation.oracles.senders import Fates
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.senders.scene import Scene
 from twisted_upload.core.outcome import UploadOutcome
+from twisted_upload.interfaces import Arrival, PartialTerms
 from twisted_upload.stores.directory.partial_folder import key_of
+from twisted_upload.stores.directory.partial_record import OPEN, PartialOrigin, PartialRecord
 
 IDENTITY = "0123456789abcdef" * 2
 
@@ -298,6 +301,38 @@ def test_incoming(folder: Folder) -> None:
     files["/inbox/.incoming/upload-0123456789ab-1"] = b""
     with pytest.raises(Violation, match="left in"):
         quiet.check_incoming(folder.paths, "/inbox")
+
+
+def test_removed_file_is_open(folder: Folder) -> None:
+    """A process that is quiet has no file open that was removed."""
+    world = World("ext4")
+    quiet = Quiet(folder.history)
+    world.write("a", b"content")
+    quiet.note(world.process)
+    quiet.check_descriptors(world.process)
+    world.files.unlink(world.new, "a")
+    with pytest.raises(Violation, match="no name"):
+        quiet.check_descriptors(world.process)
+
+
+@pytest.mark.parametrize("size", [5, 6])
+def test_discarded_bytes_are_left(folder: Folder, size: int) -> None:
+    """What was discarded of a partial upload is found, if nothing else can have left it."""
+    world = World("ext4")
+    record = world.files.create(world.new, "record", 0o600)
+    origin = PartialOrigin(PartialTerms(Arrival("here"), expires=1e10), 1e9)
+    log = PartialRecord.create(world.files, record, origin, OPEN)
+    log.write(log.state._replace(offset=5))
+    files = folder.paths.files
+    files["/inbox/.incoming/partial/a.data"] = bytes(size)
+    files["/inbox/.incoming/partial/a.record"] = world.system.content("/inbox/new/record")
+    quiet = Quiet(folder.history)
+    quiet.check_incoming(folder.paths, "/inbox")
+    if size == log.state.offset:
+        quiet.check_incoming(folder.paths, "/inbox", whole=True)
+    else:
+        with pytest.raises(Violation, match="6 bytes, 5 of them"):
+            quiet.check_incoming(folder.paths, "/inbox", whole=True)
 
 
 class Place:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tests.simulation import moments
 from tests.simulation.choices import Choices
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _watchers(choices: Choices, plan: Plan) -> None:
 
 
 THEMES: dict[Theme, float] = {
-    _none: 0.70,
+    _none: 0.61,
     _not_durable: 0.02,
     _nothing_goes_wrong: 0.08,
     _large: 0.07,
@@ -141,5 +142,9 @@ THEMES: dict[Theme, float] = {
     _concatenations: 0.02,
     _clients: 0.02,
     _watchers: 0.02,
+    moments.resumptions: 0.05,
+    moments.crowd: 0.02,
+    moments.cleaning: 0.01,
+    moments.names: 0.01,
 }
 """What a plan can be about, and how often it is."""

@@ -64,7 +64,8 @@ class Plan:
     :ivar write_time: how many seconds a write takes at most then.
     :ivar events: what happens to daemons and machine: each has ``at`` (seconds) and ``do``:
         ``kill``, ``kill-at`` (a system call), ``cut``, ``cut-at``, ``term``, ``reload``,
-        ``clock``; or what visitors do with the directory: ``collect``, ``sweep``, ``clean``.
+        ``clock``; or what visitors do with the directory, perhaps at a system call:
+        ``collect``, ``sweep``, ``clean``.
     :ivar faults: of the disk and the network: each has ``at``, ``until`` and ``do``.
     :ivar late: how many honest senders come when all faults have stopped.
     :ivar without: the numbers of senders that are left out.

@@ -7,7 +7,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
 
 from twisted.logger import ILogObserver, globalLogPublisher
@@ -18,6 +18,7 @@ from tests.simulation.filesystem import PROFILES, FileSystem
 from tests.simulation.history import History
 from tests.simulation.network import Network, NetworkProfile
 from tests.simulation.oracles.bounds import Quiet
+from tests.simulation.oracles.durability import Durability
 from tests.simulation.oracles.files import PlantedFiles
 from tests.simulation.oracles.log import LogWatch
 from tests.simulation.oracles.outcomes import Outcomes
@@ -90,6 +91,10 @@ class World:
         self.files = self.queues.files
         self.offsets = ToldOffsets(self.history, self.disk, INBOX, self.files)
         self.planted = PlantedFiles(self.history, self.disk)
+        self.durability: Durability | None = None
+        if "no-fsync" not in self.options and "store" not in self.options:
+            self.durability = Durability(self.history, self.disk, INBOX)
+            self.history.on_stored = self.durability.check_told
         self.outcomes = Outcomes(self.history)
         self.quiet = Quiet(self.history, self.collect)
         self.reports = Reports(self.history, self.outcomes)
@@ -190,8 +195,11 @@ class World:
     def _started(self, daemon: Daemon) -> None:
         assert daemon.service is not None
         observe = self.outcomes.observer(daemon.process.name)
+        observers = [observe]
+        if self.durability is not None:
+            observers.append(self.durability.observer(daemon.process.name))
         for frontend in daemon.service.frontends:
-            frontend.observers = (*frontend.observers, observe)
+            frontend.observers = (*frontend.observers, *observers)
         self.quiet.note(daemon.process)
         self.reports.started(daemon.process.name, daemon.service)
 
@@ -246,6 +254,12 @@ class World:
             self._down[place] = down
             daemon.process.kill_before[call] = after
 
+    def do_before(self, place: int, call: str, after: int, what: Callable[[], object]) -> None:
+        """Do something at a system call of a daemon to come."""
+        daemon = self.daemons[place]
+        if daemon is not None and daemon.process.alive:
+            daemon.process.do_before[call] = after, what
+
     def cut_before(self, place: int, call: str, after: int, down: float) -> None:
         """Cut the power at a system call of a daemon to come."""
         if place not in self._cut:
@@ -257,6 +271,7 @@ class World:
         for daemon in self.daemons:
             if daemon is not None:
                 daemon.process.kill_before.clear()
+                daemon.process.do_before.clear()
         self._cut.clear()
 
     def stop(self, place: int, down: float) -> None:

@@ -46,6 +46,11 @@ class File(Inode):
         """Size in bytes."""
         return len(self.data)
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether all of it is on the device."""
+        return not self.dirty and (not self.lost or self.stored == self.data)
+
     def put(self, position: int, piece: bytes | memoryview) -> None:
         """Write a piece, which is not empty."""
         size, end = len(self.data), position + len(piece)

@@ -4,6 +4,7 @@ The system calls of the write path, simulated: see `twisted_upload.disk.files.Fi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -218,11 +219,25 @@ class SimulatedFiles(SimulatedCalls, Files):
 
     def fsync(self, descriptor: int) -> None:
         """See `Files.fsync`."""
-        self._sync("fsync", descriptor)
+        self._sync_or_tell("fsync", descriptor)
 
     def datasync(self, descriptor: int) -> None:
         """See `Files.datasync`."""
-        self._sync("datasync", descriptor)
+        self._sync_or_tell("datasync", descriptor)
+
+    def _sync_or_tell(self, call: str, descriptor: int) -> None:
+        try:
+            self._sync(call, descriptor)
+        except OSError:
+            self._was_told(descriptor)
+            raise
+
+    def _was_told(self, descriptor: int) -> None:
+        """Note that this process learns now that a sync has failed."""
+        with contextlib.suppress(OSError):
+            inode = self._opened(descriptor).inode
+            if type(inode) is Folder:
+                self._system.not_synced(self._process.name, inode)
 
     def _sync(self, call: str, descriptor: int) -> None:
         self._step(call, descriptor)
@@ -262,13 +277,16 @@ class SimulatedFiles(SimulatedCalls, Files):
         """See `Files.fsync_all`: in an order that is chosen, and others run meanwhile."""
         self._step("fsync_all", *descriptors)
         if len(descriptors) == 1 or not self._system.profile.parallel_syncs:
-            return sync_one_by_one(partial(self._sync, "fsync"), descriptors)
+            return sync_one_by_one(partial(self._sync_or_tell, "fsync"), descriptors)
         results: list[OSError | None] = [None] * len(descriptors)
         for index in self._system.shuffled(len(descriptors)):
             try:
                 self._sync("fsync", descriptors[index])
             except OSError as error:
                 results[index] = error
+        for index, result in enumerate(results):
+            if result is not None:
+                self._was_told(descriptors[index])
         return results
 
     def start_write_back(self, descriptor: int, offset: int, length: int) -> None:

@@ -57,6 +57,7 @@ class FileSystem(Tree):
         self.device = device
         self._choices = choices
         self._random = 0
+        self._doubtful: dict[str, dict[tuple[Folder, str], Inode]] = {}
 
     def files(self, process: Process, times: DiskTimes | None = None) -> SimulatedFiles:
         """
@@ -73,6 +74,13 @@ class FileSystem(Tree):
     def fail(self, file: File) -> None:
         """Writing a file to the device fails: every open file is told so once."""
         file.fail(self._choices)
+
+    def not_synced(self, process: str, folder: Folder) -> None:
+        """Note that a process was told that a folder could not be synced: it is told once."""
+        doubtful = self._doubtful.setdefault(process, {})
+        for name, inode in folder.entries.items():
+            if folder.stored.get(name) is not inode:
+                doubtful[folder, name] = inode
 
     def choose(self, probability: float) -> bool:
         """Return true with this probability."""
@@ -94,6 +102,7 @@ class FileSystem(Tree):
         self.log.cut(choices)
         self.log = make_log(self.profile)
         self.mount += 1
+        self._doubtful.clear()
         self.used = self.used_inodes = 0
         self._free_numbers = []
         found: dict[Inode, Inode] = {}
@@ -186,6 +195,27 @@ class FileSystem(Tree):
     def status_of(self, inode: Inode) -> os.stat_result:
         """Return the attributes of an inode."""
         return status_of(inode, self.device, self.links(inode))
+
+    def is_durable(self, path: str, process: str = "") -> bool:
+        """
+        Return whether a power cut would leave what is at a path: its names and its content.
+
+        :param process: a name that was not durable when this one was told that the folder
+            could not be synced does not count, even if a later sync has succeeded.
+        """
+        inode: Inode = self.root
+        doubtful = self._doubtful.get(process, {})
+        for name in path.split("/"):
+            if name:
+                if type(inode) is not Folder:
+                    return False
+                child = inode.entries.get(name)
+                if child is None or inode.stored.get(name) is not child:
+                    return False
+                if doubtful and doubtful.get((inode, name)) is child:
+                    return False
+                inode = child
+        return type(inode) is not File or inode.is_durable
 
     def walk(self, path: str = "/") -> Iterator[tuple[str, Inode]]:
         """Return all that is below a path, sorted, folders before what is in them."""

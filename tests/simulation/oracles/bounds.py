@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
-from tests.simulation.filesystem.descriptions import PipeEnd
+from tests.simulation.filesystem.content import File
+from tests.simulation.filesystem.descriptions import OpenFile, PipeEnd
 from tests.simulation.history import History
+from twisted_upload.disk.files import Files
 from twisted_upload.stores.directory.folder import INCOMING
 from twisted_upload.stores.directory.name_record import RECORD as NAMES
 from twisted_upload.stores.directory.partial_folder import DATA, PARTIAL, RECORD
+from twisted_upload.stores.directory.partial_record import OPEN, PartialRecord
 from twisted_upload.stores.s3.notes import PENDING
 
 __all__ = ["Quiet"]
@@ -36,7 +39,7 @@ class Quiet:
 
     def check_descriptors(self, process: Any, spare: int = 0, *, pipes: int = 0) -> None:
         """
-        A process has no more open than before the first connection.
+        A process has no more open than before the first connection, and no removed file.
 
         :param spare: descriptors that it may have opened once and for all since.
         :param pipes: pipes that it may have opened, too: one for each thread that splices.
@@ -49,6 +52,11 @@ class Quiet:
             raise self._history.wrong(
                 f"{process.name} has {len(things)} descriptors, {before} at the beginning: {things}"
             )
+        for number, thing in process.descriptors.things().items():
+            inode = thing.inode if isinstance(thing, OpenFile) else None
+            if isinstance(inode, File) and not inode.links:
+                what = f"descriptor {number} of {process.name}"
+                raise self._history.wrong(f"{what} is a file that has no name any more")
 
     def check_frontends(self, frontends: Iterable[Any]) -> None:
         """No front end has a connection, a slot, or an upload."""
@@ -69,8 +77,12 @@ class Quiet:
             if budget.held:
                 raise self._history.wrong(f"{budget.held} bytes are held for nobody")
 
-    def check_incoming(self, file_system: Any, directory: str) -> None:
-        """Nothing is unfinished in a drop folder but partial uploads, each with its record."""
+    def check_incoming(self, file_system: Any, directory: str, *, whole: bool = False) -> None:
+        """
+        Nothing is unfinished in a drop folder but partial uploads, each with its record.
+
+        :param whole: nothing has happened that leaves bytes that are not committed.
+        """
         folder = f"{directory}/{INCOMING}"
         left = [
             name
@@ -86,6 +98,27 @@ class Quiet:
             key = name.removesuffix(DATA)
             if key != name and key + RECORD not in names:
                 raise self._history.wrong(f"data without a record: {name}")
+            if key != name and whole:
+                self._check_size(file_system, f"{folder}/{PARTIAL}/{key}")
+
+    def _check_size(self, file_system: Any, path: str) -> None:
+        """What was discarded of a partial upload takes no space."""
+        record = _Content(file_system.content(path + RECORD))
+        state = PartialRecord.load(cast("Files", record), 0).state
+        size = len(file_system.content(path + DATA))
+        if state.phase == OPEN and size > state.offset:
+            raise self._history.wrong(f"{path}: {size} bytes, {state.offset} of them committed")
+
+
+class _Content:
+    """A file that can be read, as `PartialRecord.load` asks for it."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def read_at(self, _: int, length: int, offset: int) -> bytes:
+        """See `Files.read_at`."""
+        return self._content[offset : offset + length]
 
 
 def _open(process: Any, pipes: int) -> int:

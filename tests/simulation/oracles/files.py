@@ -201,6 +201,26 @@ class StoredFiles:
             return "final", self._history.contents[attempt.content][0].number
         return ("tiny", attempt.size) if attempt.size < SMALLEST else ("content", attempt.content)
 
+    def check_given_up(self, since: float) -> None:
+        """
+        What was reported as refused, or as aborted, is not visible in the end.
+
+        :param since: when something last happened that may have kept it from being removed.
+        :raises Violation: it is.
+        """
+        history = self._history
+        counts: dict[Key, int] = {}
+        for key in self.visible.values():
+            counts[key] = counts.get(key, 0) + 1
+        for attempts in history.contents.values():
+            first = attempts[0]
+            if first.began <= since or not any(it.given_up for it in attempts):
+                continue
+            possible = sum(self._may_be(it) and not it.given_up for it in attempts)
+            key = self.key(first)
+            if key[0] == "content" and counts.get(key, 0) > possible:
+                raise history.wrong(f"reported as not stored, and visible: {attempts!r}")
+
     def _check_once(self) -> None:
         """There are as many files with a content as can have been stored, and as were promised."""
         history = self._history

@@ -68,6 +68,9 @@ class StoredObjects(StoredFiles):
     def _may_be(self, attempt: Attempt) -> bool:
         return (attempt.complete and not attempt.partial) or super()._may_be(attempt)
 
+    def check_given_up(self, since: float) -> None:
+        """Whatever has been reported, the object of a complete upload may be there."""
+
     def _check_nothing_vanishes(self, before: Any) -> None:
         """What nobody was told may be removed again."""
 

@@ -55,7 +55,11 @@ class Outcomes:
             (ended.code is not None) != (ended.outcome == "refused")
         ):
             raise history.wrong(f"an outcome that contradicts itself: {ended!r}")
-        if ended.name is not None:
+        if ended.name is None:
+            attempt = history.senders.get(ended.peer)
+            if attempt is not None and attempt.kind.startswith("raw"):  # one for a connection
+                attempt.given_up = True
+        else:
             if ended.name in self.names:
                 raise history.wrong(f"{ended.name} was reported as stored twice")
             self.names[ended.name] = process

@@ -107,8 +107,8 @@ BUGS = (
         "                files.truncate(self._descriptor, self.committed)\n"
         "            self._size = self.committed\n",
         "",
-        "bytes that were discarded stay before those that are sent again",
-        CONTENT,
+        "bytes that were discarded take space, uncounted, until the next request or the expiry",
+        "what was discarded of an upload takes no space",
     ),
     Bug(
         "stale-offset-accepted",

@@ -240,6 +240,7 @@ class Sender:
             name = f"{host}:{port}"
             if name not in attempt.peers:
                 attempt.peers.append(name)
+            self.scene.history.senders[name] = attempt
 
     def check_noticed(self, since: float, within: float) -> None:
         """

@@ -131,6 +131,24 @@ class Checking(Resuming):
 
     kind = "tus-checksum"
 
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        self._wrong = self.choices.fork("wrong")
+
+    def script(self) -> Script:
+        if self._wrong.chance(0.8):
+            yield from super().script()
+            return
+        self.fresh_patience(self.patience)
+        attempt = yield from self.begin_upload()
+        if attempt is None or attempt.url is None or attempt.told == STORED:
+            return
+        attempt.honest = False
+        at = max(0, attempt.offset)
+        data = attempt.piece(at, attempt.size)
+        yield from self._send_wrong(attempt, at, data, self._checksum(data, "sha1"))
+        self.scene.history.aborted(attempt)  # it is left as it is
+
     def send_piece(
         self, attempt: Attempt, at: int, end: int, cut: int | None, fields: Fields
     ) -> Generator[float, None, int]:
@@ -142,13 +160,32 @@ class Checking(Resuming):
             if response is not None and response.status == 460:
                 raise self.wrong("told that a checksum is wrong:", attempt)
             return end if response is not None and response.status == 204 else -1
+        yield from self._send_wrong(attempt, at, data, {**fields, **self._checksum(data, kind)})
+        return -1
+
+    def _send_wrong(self, attempt: Attempt, at: int, data: bytes, fields: Fields) -> Script:
+        """Send other bytes than the checksum is of, or right ones with a wrong checksum."""
         assert attempt.url is not None
-        # Sent by `ask`, so that these bytes do not count as sent.
-        fields = {**fields, "Upload_Checksum": self.checksum(data + b"x", kind)}
+        choices, other = self._wrong, bytes(255 - it for it in data)
+        # None of what follows counts as sent.
+        if choices.chance(0.3):
+            line = yield from self.open_line()
+            line.responses.ask("PATCH")
+            head = self.tus_head("PATCH", attempt.url, len(data), Upload_Offset=str(at), **fields)
+            yield from self.send(line, head + other[: choices.below(len(data))])
+            yield from self.pause(choices.between(0, 0.05))
+            self._break_off(line)
+            return
+        if choices.chance(0.5):
+            data = other
+        else:
+            fields = {**fields, **self._checksum(data + b"x", "sha1")}
         response = yield from self.ask("PATCH", attempt.url, data, Upload_Offset=str(at), **fields)
         if response is not None and response.status == 204:
             raise self.wrong("a wrong checksum was accepted:", attempt)
-        return -1
+
+    def _checksum(self, data: bytes, kind: str) -> dict[str, str]:
+        return {"Upload_Checksum": self.checksum(data, kind)}
 
 
 class Rival(Resuming):

@@ -219,8 +219,17 @@ class TusSender(HttpSender):
                     return None
                 if response.status not in (408, 503, 507, 401, 403, 429):
                     raise self.wrong("HEAD was answered with", response)
+                self._check_available(attempt, response)
             yield from self.pause(min(pause, self.left()))
             pause = min(2 * pause, 10.0)
+
+    def _check_available(self, attempt: Attempt, response: Response) -> None:
+        """Who resumes an upload gets it within seconds, also from another process."""
+        allowed = self.scene.facts.allowed
+        if response.status != 503 or allowed is None:
+            return
+        if not allowed.intersection(("busy", "shutting-down", "store-error")):
+            raise self.wrong(f"{attempt!r} is kept from its sender:", response)
 
     def _check_length(self, attempt: Attempt, response: Response) -> None:
         length = self.number_of(response, "upload-length")
@@ -272,6 +281,7 @@ class TusSender(HttpSender):
             self.note_gone(attempt)
         else:
             self.error_in(response)
+            self._check_available(attempt, response)
             if "upload-offset" in response.fields:
                 self.note_offset(attempt, response, floor)
         if response.status != 204:
