@@ -167,6 +167,25 @@ def test_faults(folder: Folder, files: Ordered, inbox: Path, fault: tuple[str, i
     assert queue_of(folder).being_stored == set()
 
 
+def test_cannot_be_withdrawn(folder: Folder, files: Ordered, inbox: Path) -> None:
+    """
+    The marker of an upload that is not stored stands for no other file, and is removed as
+    soon as that is possible.
+    """
+    _, marker = store_marked(folder, MOMENT, b"another file, with the same inode number")
+    spool = queue_of(folder)
+    for _ in range(2):
+        files.fail("unlink", errno.EROFS)
+        spool.withdraw(marker)
+        assert len(waiting(inbox)) == 1
+        files.fail("unlink", errno.EROFS)
+        assert scan(spool, 9, ()).markers == []
+        assert len(waiting(inbox)) == 1
+    assert scan(spool, 9, ()).markers == []
+    assert (waiting(inbox), spool.being_stored) == ([], set())
+    assert len(contents(inbox)) == 1
+
+
 def test_short_write(folder: Folder, files: Ordered, inbox: Path) -> None:
     """A marker that was not completely written is an error."""
     real = files.write

@@ -114,6 +114,7 @@ class HookSpool:
         self.owner = owner
         self.being_stored: set[str] = set()
         self.stuck: set[str] = set()
+        self._withdrawn: set[str] = set()  # and still there; also in `being_stored`
         self.folder = hooks
         self._lock = lock
         self._durable = durable
@@ -187,16 +188,35 @@ class HookSpool:
         Remove the marker of an upload that is not stored; harmless if it was not written.
 
         That of an object is removed durably: after a crash, nobody looks whether the object
-        is there.
+        is there.  If it cannot be removed, scans skip it, and try again: the file that they
+        would find may be another one, with the same inode number.
         """
         if marker.descriptor is not None:
             with contextlib.suppress(OSError):
                 self._close_file(marker)
-        with contextlib.suppress(OSError):
+        try:
             self.files.unlink(self.waiting, self.name_of(marker.identity))
-            if marker.url and self._durable:
+        except FileNotFoundError:
+            pass
+        except OSError:
+            self._withdrawn.add(marker.identity)
+            return
+        if marker.url and self._durable:
+            with contextlib.suppress(OSError):
                 self.files.fsync(self.waiting)
         self.being_stored.discard(marker.identity)
+
+    def remove_withdrawn(self) -> None:
+        """Try again to remove markers that could not be withdrawn, until one still cannot."""
+        for identity in tuple(self._withdrawn):
+            try:
+                self.files.unlink(self.waiting, self.name_of(identity))
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return
+            self._withdrawn.discard(identity)
+            self.being_stored.discard(identity)
 
     def release(self, marker: Marker) -> None:
         """Note that the upload is stored: from now on, scans find the marker if it still exists."""

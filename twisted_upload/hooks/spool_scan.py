@@ -137,6 +137,7 @@ class _Scan:
             spool.stay_owner()
         except OSError as error:
             self._temporary_errors.append(error)
+        spool.remove_withdrawn()
         waiting, owned = self._names(known)
         names = heapq.nsmallest(most + 1, owned)
         markers: list[Marker] = []
