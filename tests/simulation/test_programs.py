@@ -196,6 +196,20 @@ def test_again() -> None:
         _one_after_another(world, late)
 
 
+def test_put_again() -> None:
+    """The program of an object that was there at a crash may succeed twice after that."""
+    world = World()
+    store = ObjectStore(world.scheduler, Choices("store"))
+    store.put(NAME, b"content", ABOUT)
+    world.oracle = ProgramRuns(world.history, world.disk, "/in", attempts=3, objects=store.objects)
+    world.programs._begins = world.oracle.begins
+    world.oracle.cut = world.scheduler.now
+    for _ in range(2):
+        world.run()
+    with pytest.raises(Violation, match="has succeeded"):
+        world.run()
+
+
 def test_at_a_time() -> None:
     """Two are never started for one file at a time."""
     world = World(hangs=1.0)
@@ -253,11 +267,15 @@ def test_forwarded() -> None:
     always.check()
     with pytest.raises(Violation, match="was not forwarded"):
         finally_.check_finally(cut=False)
+    aside = "1795328130123-000000-0123456789ab.0123456789ab.json"
+    disk.plant(f"/in/.forward/failed/{aside}", b"rejected, and tried again")
+    assert finally_.waiting() == [aside]
     folder: Any = disk.find("/in")
     for name in ("whole", "first"):
         store.put(name, disk.content(f"/in/{name}"), ABOUT)
     with pytest.raises(Violation, match="still there"):
         finally_.check_finally(cut=False)
+    assert finally_.waiting() == []
     folder.entries.clear()
     always.check()
     finally_.check()

@@ -9,7 +9,7 @@ from typing import Any
 from tests.simulation.bucket import ObjectStore
 from tests.simulation.history import STORED, Attempt, History
 from tests.simulation.oracles.files import StoredFiles
-from twisted_upload.hooks.folders import FORWARD, WAITING
+from twisted_upload.hooks.folders import FAILED, FORWARD, WAITING
 from twisted_upload.hooks.spool import MARKER_NAME
 
 __all__ = ["EverythingForwarded", "FilesAndObjects", "ForwardedFiles", "Pendings", "StoredObjects"]
@@ -124,8 +124,20 @@ class EverythingForwarded:
                 raise self._history.wrong(f"the object {name} is not what its file is")
 
     def waiting(self) -> list[str]:
-        """Return the markers of files that are not forwarded."""
-        folder = f"{self._directory}/{FORWARD}/{WAITING}"
+        """
+        Return the markers of files that are not forwarded, and of those that are tried again
+        every hour because they were rejected too often.
+        """
+        markers = self._markers(WAITING)
+        if any(not self._is_there(*one) for one in self._history.names.items()):
+            markers += self._markers(FAILED)
+        return markers
+
+    def _is_there(self, name: str, attempt: Attempt) -> bool:
+        return attempt.told != STORED or name in self._store.objects
+
+    def _markers(self, where: str) -> list[str]:
+        folder = f"{self._directory}/{FORWARD}/{where}"
         if not self._file_system.exists(folder):
             return []
         return [name for name in self._file_system.names(folder) if MARKER_NAME.match(name)]
@@ -140,7 +152,7 @@ class EverythingForwarded:
         if waiting:
             raise self._history.wrong(f"files that were not forwarded: {waiting}")
         for name, attempt in self._history.names.items():
-            if attempt.told == STORED and name not in self._store.objects:
+            if not self._is_there(name, attempt):
                 raise self._history.wrong(f"{name} was not forwarded: {attempt!r}")
             if self._removes and not cut and self._file_system.exists(f"{self._directory}/{name}"):
                 raise self._history.wrong(f"{name} was forwarded, and is still there")

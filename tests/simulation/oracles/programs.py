@@ -61,7 +61,8 @@ class ProgramRuns:
         A program is started for a file that is there, whole, and as it is told.
 
         It is not started while another runs for the same file, nor after one has succeeded,
-        unless its daemon died before it could note that, or the power was cut.
+        unless its daemon died before it could note that, or the power was cut; or once more,
+        if the object was put again after that.
         """
         before = self._of.setdefault(run.name, [])
         for other in before:
@@ -88,8 +89,21 @@ class ProgramRuns:
         if not other.succeeded or self.cut >= other.began:
             return
         died = self._died.get(other.parent.name, float("inf"))
-        if died > other.ended + MOMENT:
+        if died > other.ended + MOMENT and not self._was_put_again(other):
             raise self._history.wrong(f"{run!r} begins, although {other!r} has succeeded")
+
+    def _was_put_again(self, run: Run) -> bool:
+        """
+        Return whether a second marker of this object may be written after its program has
+        succeeded: it was there when a daemon died that had not noted yet that it was put.
+        """
+        found = None if self._objects is None else self._objects.get(run.name)
+        if found is None:
+            return False
+        ends = [when for when in (self.cut, *self._died.values()) if when <= run.began]
+        last = max(ends, default=-1.0)
+        again = [it for it in self._of[run.name] if it.succeeded and it.began >= last]
+        return bool(found.stored <= last) and len(again) == 1
 
     def _may_be_gone(self, run: Run) -> bool:
         """
