@@ -45,6 +45,7 @@ def facts_of(plan: Plan) -> Facts:
         facts.quiet_from = 0.0
     else:
         facts.quiet_from = plan.calm
+    facts.served_from = plan.calm if turns_away(plan) else facts.quiet_from
     return facts
 
 

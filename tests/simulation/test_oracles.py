@@ -383,7 +383,7 @@ def test_honest_senders_are_served() -> None:
     """When nothing is in its way, an honest sender is served, and in time."""
     place = Place()
     history = place.history
-    place.scene.facts.quiet_from = 0.0
+    place.scene.facts.served_from = 0.0
     attempt = history.begin(1, "raw-whole", 10)
     attempt.complete = True
     with pytest.raises(Violation, match="not served"):

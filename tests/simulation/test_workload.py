@@ -130,7 +130,10 @@ def test_facts() -> None:
     plan = Plan(1, options={"max-size": 1000, "receipts": 1, "tokens": "/etc/tokens"}, senders=5)
     facts = facts_of(plan)
     assert (facts.max_size, facts.receipts, facts.allowed) == (1000, True, set())
+    assert (facts.quiet_from, facts.served_from) == (0.0, 0.0)
     assert facts.token
+    plan.senders = 100
+    assert facts_of(plan).served_from == plan.calm > 0.0
     plan.faults.append({"at": 1.0, "until": 2.0, "do": "stall", "call": "fsync"})
     plan.events.append({"at": 3.0, "do": "term", "down": 1.0})
     facts = facts_of(plan)

@@ -90,7 +90,7 @@ class Fates:
         facts, history = self._scene.facts, self._scene.history
         for attempts in history.contents.values():
             first, last = attempts[0], attempts[-1]
-            if first.began < facts.quiet_from or not last.honest or last.partial:
+            if first.began < facts.served_from or not last.honest or last.partial:
                 continue
             took = (history.now() if last.ended is None else last.ended) - last.began
             if last.told in (NOTHING, LOST) or (

@@ -97,14 +97,17 @@ class PlainSender(HttpSender):
         failures = 0
         while left > 0 and failures < self.tries:
             self.fresh_patience()
-            if line is None or not line.is_usable:
+            idle = line is not None and line.is_usable
+            if line is None or not idle:
                 line = yield from self.connect_http()
             attempt = self.begin(again=again)
             if line.is_open:
                 yield from self.upload(line, attempt, more=left > 1)
             self.scene.history.lost(attempt)
             self.scene.history.end(attempt)
-            if self.tries_again(attempt):
+            if idle and attempt.told == LOST:
+                again = attempt  # the server may close an idle connection: RFC 9112, 9.5
+            elif self.tries_again(attempt):
                 again, failures = attempt, failures + 1
                 yield from self.pause(self.choices.between(0.1, 2.0) * 2**failures)
             else:

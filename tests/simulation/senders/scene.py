@@ -44,6 +44,8 @@ class Facts:
         the beginning.
     :ivar calm: when faults have stopped, in virtual seconds; before that, time is no
         measure of anything.
+    :ivar served_from: since when every honest sender is served: as ``quiet_from``, but a
+        crowd may be turned away.
     """
 
     __slots__ = (
@@ -60,6 +62,7 @@ class Facts:
         "quiet_from",
         "receipts",
         "resume_for",
+        "served_from",
         "token",
     )
 
@@ -77,7 +80,7 @@ class Facts:
         self.allowed: set[str] | None = None
         self.forgets = False
         self.calm = float("inf")
-        self.quiet_from = float("inf")
+        self.quiet_from = self.served_from = float("inf")
 
 
 class Sizes(NamedTuple):
