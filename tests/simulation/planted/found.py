@@ -89,7 +89,8 @@ BUGS = (
     Bug(
         "found-program-for-no-object",
         "hooks.spool",
-        "            if marker.url and self._durable:\n"
+        "        if marker.url and self._durable:\n"
+        "            with contextlib.suppress(OSError):\n"
         "                self.files.fsync(self.waiting)\n",
         "",
         "a marker of an object that was removed comes back after a power cut",
