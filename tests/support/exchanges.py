@@ -169,6 +169,9 @@ class FakeExchange:
         if not self.broken:
             self.response = replace(response, fields=(*response.fields, *self._more))
 
+    def may_store(self) -> None:
+        """Nothing to do: this connection refuses nothing that has no reader."""
+
     def close(self) -> None:
         """See `IExchange.close`."""
         self.over = True

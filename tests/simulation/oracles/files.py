@@ -164,11 +164,10 @@ class StoredFiles:
         Return whether a power cut may have brought back the whole file of a refused attempt:
         its folder could not be synced, neither with its name nor without it.
         """
-        return (
-            attempt.complete
-            and attempt.code in ("store-error", "no-space")
-            and self._cut_at >= attempt.began
-        )
+        codes = ["store-error", "no-space"]
+        if self.disk_fails:  # EMFILE of its sync
+            codes.append("busy")
+        return attempt.complete and attempt.code in codes and self._cut_at >= attempt.began
 
     def _is_cut_by_silence(self, data: bytes) -> bool:
         """Return whether it is the beginning of an upload that ``--finish-after-idle`` ended."""

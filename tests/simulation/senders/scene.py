@@ -45,7 +45,7 @@ class Facts:
     :ivar calm: when faults have stopped, in virtual seconds; before that, time is no
         measure of anything.
     :ivar served_from: since when every honest sender is served: as ``quiet_from``, but a
-        crowd may be turned away.
+        crowd may be rejected.
     """
 
     __slots__ = (

@@ -279,6 +279,10 @@ class _Checked:
         """See `IExchange.respond`."""
         self._exchange.respond(response)
 
+    def may_store(self) -> None:
+        """See `IExchange.may_store`."""
+        self._exchange.may_store()
+
     def close(self) -> None:
         """See `IExchange.close`."""
         self._exchange.close()

@@ -160,6 +160,14 @@ class IExchange(Protocol):
         request, nothing is sent.
         """
 
+    def may_store(self) -> None:
+        """
+        Note that a file may be stored from now on, whatever becomes of the request.
+
+        If the connection were to refuse it, it is closed instead: a client that is told that
+        its file is refused sends it again.
+        """
+
     def close(self) -> None:
         """Close the connection instead of responding: the request has ended."""
 

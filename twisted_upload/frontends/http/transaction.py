@@ -49,6 +49,7 @@ class Transaction:
     __slots__ = (
         "_chunked",
         "_http",
+        "_may_store",
         "_rate",
         "_splice",
         "_waiting",
@@ -70,6 +71,7 @@ class Transaction:
         self.over = False
         self.paused = False
         self.size = 0
+        self._may_store = False
         self._http = http
         self.reader: IBodyReader | None = None
         self._chunked: ChunkedBody | None = None
@@ -132,6 +134,10 @@ class Transaction:
         if not self.over:
             self._end()
             self._http.respond(self, response)
+
+    def may_store(self) -> None:
+        """See `IExchange.may_store`."""
+        self._may_store = True
 
     def close(self) -> None:
         """See `IExchange.close`."""
@@ -210,6 +216,9 @@ class Transaction:
     def refuse(self, refusal: UploadRefused) -> None:
         """Refuse the request, whatever its state; harmless if it has ended."""
         if self.over:
+            return
+        if self.reader is None and self._may_store:
+            self.close()
             return
         if self.reader is None:
             self.respond(problem_response(refusal, self.request.fields))

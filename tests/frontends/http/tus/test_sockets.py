@@ -5,10 +5,13 @@ tus over real sockets: what a fake exchange cannot show.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from tests.support.exchanges import NOW
 from tests.support.senders import reset
 from tests.support.tus import checksum
 from tests.support.tus_requests import (
@@ -23,6 +26,32 @@ from tests.support.tus_requests import (
 )
 from tests.support.waiting import pass_time, until
 from twisted_upload.frontends.http.settings import HTTPSettings
+from twisted_upload.interfaces import PartialTerms, PartialUpload
+from twisted_upload.stores.memory import MemoryStore
+
+
+class SlowStore(MemoryStore):
+    """Creates nothing while it is slow, until it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: NOW)
+        self.slow = False
+        self.waiting: list[Deferred[None]] = []
+
+    def create(self, terms: PartialTerms) -> Deferred[PartialUpload]:
+        return self._later(lambda: super(SlowStore, self).create(terms))
+
+    def concatenate(
+        self, terms: PartialTerms, identities: Sequence[str]
+    ) -> Deferred[PartialUpload]:
+        return self._later(lambda: super(SlowStore, self).concatenate(terms, identities))
+
+    def _later(self, create: Callable[[], Deferred[PartialUpload]]) -> Deferred[PartialUpload]:
+        if not self.slow:
+            return create()
+        waiting: Deferred[None] = Deferred()
+        self.waiting.append(waiting)
+        return waiting.addCallback(lambda _: create())
 
 
 async def test_an_upload_on_one_connection() -> None:
@@ -129,6 +158,26 @@ async def test_daemon_that_stops(chunked: bool) -> None:
         assert (told.status, told.fields["upload-offset"]) == (503, "400")
         await drained
         assert [it.upload.offset for it in http.store.partials.all.values()] == [400]
+
+
+@pytest.mark.parametrize("field", ["Upload-Length: 0", "Upload-Concat: final;{part}"])
+async def test_daemon_that_stops_while_it_stores(field: str) -> None:
+    """What may be stored by its creation is not refused: its client is told nothing."""
+    store = SlowStore()
+    async with open_tus(store=store) as http:
+        part = await create(http, 1, "Upload-Concat: partial")
+        await http.ask(patch(part, 0, b"x"))
+        store.slow = True
+        post = request("POST", "/files/", field.format(part=part), body=b"")
+        client = http.connect().send(post)
+        await until(lambda: store.waiting)
+        drained = http.factory.drain()
+        http.factory.refuse_the_rest()
+        with pytest.raises(ConnectionResetError):
+            await client.reply()
+        store.waiting[0].callback(None)
+        await drained
+        assert len(store.files) == 1
 
 
 async def test_body_past_the_length() -> None:

@@ -50,6 +50,7 @@ def _store(
         lengths[part.identity] = part.offset
     request.metadata = terms.arrival.metadata
     check_size(request, sum(lengths[identity] for identity in identities))
+    request.exchange.may_store()
     storing = request.store.concatenate(terms, identities)
     request.wait(
         storing, bound(_stored, request, terms), late=bound(_report, request, terms, answered=False)

@@ -46,6 +46,8 @@ def create(request: TusRequest) -> None:
     check_size(request, length or 0)
     terms = _terms(request, length)._replace(is_part=concatenation is not None)
     if size == 0:
+        if length == 0:
+            request.exchange.may_store()
         creating = request.store.create(terms)
         request.wait(creating, bound(_created, request), late=request.report_unanswered)
         return
