@@ -194,29 +194,27 @@ class HookSpool:
         if marker.descriptor is not None:
             with contextlib.suppress(OSError):
                 self._close_file(marker)
-        try:
-            self.files.unlink(self.waiting, self.name_of(marker.identity))
-        except FileNotFoundError:
-            pass
-        except OSError:
-            self._withdrawn.add(marker.identity)
-            return
-        if marker.url and self._durable:
+        self._withdrawn.add(marker.identity)
+        if self._removes(marker.identity) and marker.url and self._durable:
             with contextlib.suppress(OSError):
                 self.files.fsync(self.waiting)
-        self.being_stored.discard(marker.identity)
 
     def remove_withdrawn(self) -> None:
         """Try again to remove markers that could not be withdrawn, until one still cannot."""
         for identity in tuple(self._withdrawn):
-            try:
-                self.files.unlink(self.waiting, self.name_of(identity))
-            except FileNotFoundError:
-                pass
-            except OSError:
-                return
-            self._withdrawn.discard(identity)
-            self.being_stored.discard(identity)
+            if not self._removes(identity):
+                break
+
+    def _removes(self, identity: str) -> bool:
+        try:
+            self.files.unlink(self.waiting, self.name_of(identity))
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+        self._withdrawn.discard(identity)
+        self.being_stored.discard(identity)
+        return True
 
     def release(self, marker: Marker) -> None:
         """Note that the upload is stored: from now on, scans find the marker if it still exists."""

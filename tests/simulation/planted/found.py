@@ -89,10 +89,10 @@ BUGS = (
     Bug(
         "found-program-for-no-object",
         "hooks.spool",
-        "        if marker.url and self._durable:\n"
+        "        if self._removes(marker.identity) and marker.url and self._durable:\n"
         "            with contextlib.suppress(OSError):\n"
         "                self.files.fsync(self.waiting)\n",
-        "",
+        "        self._removes(marker.identity)\n",
         "a marker of an object that was removed comes back after a power cut",
         "a program is started for each stored file, and for no other",
     ),
