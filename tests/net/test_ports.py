@@ -164,6 +164,30 @@ async def test_uploads_at_every_port_of_the_daemon(way: Way, number: int, tmp_pa
         await frontend.is_quiet()
 
 
+async def test_urgent_byte_before_the_start(tmp_path: Path) -> None:
+    """A connection that waits since before its port was adopted keeps its urgent byte."""
+    async with open_frontend() as frontend:
+        with socket.create_server(("127.0.0.1", 0)) as bound:
+            peers = [socket.create_connection(bound.getsockname()) for _ in range(3)]
+            for peer in peers:
+                peer.settimeout(PATIENCE)
+                peer.sendall(b"first")
+                _urgently(peer)
+            endpoint = InheritedEndpoint(reactor, os.dup(bound.fileno()), socket.AF_INET)
+            spec = ListenerSpec(
+                "upload", [NamedEndpoint("tcp", endpoint)], frontend.factory, str(tmp_path)
+            )
+            service = ListenerService([spec])
+            service.bind()
+            for peer in peers:
+                assert await in_thread(read_all, peer) == STORED
+                peer.close()
+            for listening in service.ports:
+                await maybeDeferred(listening.port.stopListening)
+        assert frontend.stored == [b"first!"] * 3
+        await frontend.is_quiet()
+
+
 def _urgently(peer: socket.socket) -> None:
     """Send the last byte as an urgent one, if the socket can."""
     try:

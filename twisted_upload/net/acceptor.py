@@ -14,6 +14,7 @@ reactor, wait, and unregister it again.  Here each new socket is read first:
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from twisted.logger import Logger
 from twisted_upload.net.gate import IConnectionSlot, IGate
 from twisted_upload.net.sockets import Sockets
 
-__all__ = ["AcceptedConnection", "Acceptor", "IAcceptsWholeUploads"]
+__all__ = ["AcceptedConnection", "Acceptor", "IAcceptsWholeUploads", "keep_urgent_bytes_of"]
 
 AT_ONCE = 256
 """Maximum number of connections that are accepted in one turn of the reactor."""
@@ -36,6 +37,16 @@ READS = 4
 """Number of times that a new socket is read: an upload that takes more is not small."""
 
 _NOW = socket.MSG_DONTWAIT
+
+
+def keep_urgent_bytes_of(ours: Any) -> None:
+    """
+    Deliver the urgent bytes of a socket in line: see `twisted_upload.net.ports`.
+
+    The kernel asks for the option when it is read, so each connection gets it before that.
+    """
+    with contextlib.suppress(OSError):  # a kernel whose unix sockets have no urgent bytes
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
 class AcceptedConnection:
@@ -161,6 +172,7 @@ class Acceptor:
             ours = None
             try:
                 ours = accepted_connection if short else make(family, kind, 0, accepted_connection)
+                keep_urgent_bytes_of(ours)
                 room -= self._serve_unread(ours, address) if short else self._read(ours, address)
             except Exception:  # the others are still accepted
                 _log.failure("internal error: a new connection could not be served")

@@ -5,7 +5,6 @@ provides.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -27,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_upload.errors import CannotStart
+from twisted_upload.net.acceptor import keep_urgent_bytes_of
 from twisted_upload.net.sockets import Sockets
 from twisted_upload.net.spare_descriptors import SpareDescriptors
 from twisted_upload.net.transport import read_eagerly, serve_accepted
@@ -143,16 +143,11 @@ def keep_urgent_bytes(port: Any, sockets: Sockets) -> None:
     Deliver the urgent bytes (``MSG_OOB``) of this port's connections in line.
 
     Otherwise the kernel takes them out of the stream, and they would be missing in the
-    file.  Accepted TCP sockets inherit the option; unix sockets do not (see
-    `wait_in_shortage`).
+    file.  Accepted TCP sockets inherit the option; those do not that wait since before it
+    was set, and unix sockets: see `keep_urgent_bytes_of`.
     """
     with sockets.duplicate_of(port.fileno()) as ours:
-        _keep_urgent_bytes(ours)
-
-
-def _keep_urgent_bytes(ours: Any) -> None:
-    with contextlib.suppress(OSError):  # a kernel whose unix sockets have no urgent bytes
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        keep_urgent_bytes_of(ours)
 
 
 def wait_in_shortage(
@@ -256,8 +251,7 @@ class _WaitingSocket:
                     raise
                 self._run_short(error)
                 accepted = self._accept_if_any_are_left()
-        if self._socket.family == socket.AF_UNIX:
-            _keep_urgent_bytes(accepted[0])
+        keep_urgent_bytes_of(accepted[0])
         return accepted
 
     def cancel_waiting(self) -> None:
