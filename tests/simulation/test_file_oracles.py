@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.fabricated import Folder
-from tests.simulation.history import Violation
+from tests.simulation.history import Attempt, Violation
 from tests.simulation.oracles.files import PlantedFiles
 
 
@@ -158,13 +158,19 @@ def test_swapped_names(folder: Folder) -> None:
     folder.wrong("was told to")
 
 
-def test_concatenations(folder: Folder) -> None:
-    """A concatenation is whole, and there once however often it was asked for."""
+def concatenated(folder: Folder) -> tuple[Attempt, list[Attempt]]:
+    """Return a concatenation that was asked for, and its two parts."""
     parts = [folder.sent(1, kind="tus-concat"), folder.sent(2, kind="tus-concat")]
     for part in parts:
         part.partial = True
     final = folder.sent(3, 0)
     folder.history.concatenate(final, parts)
+    return final, parts
+
+
+def test_concatenations(folder: Folder) -> None:
+    """A concatenation is whole, and there once however often it was asked for."""
+    final, parts = concatenated(folder)
     again = folder.sent(4, again=final)
     for one in (final, again):
         folder.history.stored(one, "1.bin", 200)
@@ -176,11 +182,7 @@ def test_concatenations(folder: Folder) -> None:
 
 def test_concatenation_twice(folder: Folder) -> None:
     """One that is asked for again, because its answer was lost, is not there twice."""
-    parts = [folder.sent(1, kind="tus-concat"), folder.sent(2, kind="tus-concat")]
-    for part in parts:
-        part.partial = True
-    final = folder.sent(3, 0)
-    folder.history.concatenate(final, parts)
+    final, _ = concatenated(folder)
     folder.history.lost(final)
     folder.sent(4, again=final)
     folder.put("1.bin", final.data())

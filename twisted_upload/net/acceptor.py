@@ -41,9 +41,11 @@ _NOW = socket.MSG_DONTWAIT
 
 def keep_urgent_bytes_of(ours: Any) -> None:
     """
-    Deliver the urgent bytes of a socket in line: see `twisted_upload.net.ports`.
+    Deliver the urgent bytes of a socket in line; call it before anything is read.
 
-    The kernel asks for the option when it is read, so each connection gets it before that.
+    Linux asks for the option when it is read, and, once, earlier: a second urgent byte drops
+    the first one if nothing but that would be read next.  So the port needs it, too, from its
+    beginning: see `twisted_upload.net.ports.keep_urgent_bytes`.
     """
     with contextlib.suppress(OSError):  # a kernel whose unix sockets have no urgent bytes
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
@@ -171,9 +173,13 @@ class Acceptor:
                 continue
             ours = None
             try:
-                ours = accepted_connection if short else make(family, kind, 0, accepted_connection)
-                keep_urgent_bytes_of(ours)
-                room -= self._serve_unread(ours, address) if short else self._read(ours, address)
+                if short:
+                    ours = accepted_connection
+                    room -= self._serve_unread(ours, address)
+                else:
+                    ours = make(family, kind, 0, accepted_connection)
+                    keep_urgent_bytes_of(ours)
+                    room -= self._read(ours, address)
             except Exception:  # the others are still accepted
                 _log.failure("internal error: a new connection could not be served")
                 if ours is not None:

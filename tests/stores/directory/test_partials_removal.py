@@ -243,50 +243,52 @@ def test_copy_without_a_record(rig: ManualRig) -> None:
     assert rig.files_left == []
 
 
+class Copied:
+    """
+    An upload whose data has got another name; its process dies when it has been published.
+
+    :ivar data: its data.
+    :ivar backup: the other name.
+    """
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.folder, self.files = tmp_path / "inbox", DeadAfterRename()
+        self.rig = ManualRig(self.folder, files=self.files)
+        self.identity = self.rig.create(5)
+        self.rig.write(self.identity, b"hel")
+        self.rig.let_go()
+        self.data, self.backup = file_of(self.rig, ".data"), tmp_path / "backup"
+        os.link(self.data, self.backup)
+
+    def check_published(self) -> None:
+        """Publish it; have a power cut bring back its first name; it is stored, once."""
+        with pytest.raises(Killed):
+            self.rig.write(self.identity, b"lo")
+        self.files.bury()
+        (name,) = self.rig.stored
+        os.link(self.folder / name, self.data)
+        again = ManualRig(self.folder)
+        assert again.find(self.identity).receipt.name == name
+        assert again.stored == {name: b"hello"}
+        again.close()
+
+
 def test_copy_that_was_published(tmp_path: Path) -> None:
     """An upload whose data has been copied is found to be published as any other is."""
-    folder, files = tmp_path / "inbox", DeadAfterRename()
-    rig = ManualRig(folder, files=files)
-    identity = rig.create(5)
-    rig.write(identity, b"hel")
-    rig.let_go()
-    data = file_of(rig, ".data")
-    os.link(data, tmp_path / "backup")
-    with pytest.raises(Killed):
-        rig.write(identity, b"lo")
-    files.bury()
-    (name,) = rig.stored
-    os.link(folder / name, data)
-    again = ManualRig(folder)
-    assert again.find(identity).receipt.name == name
-    assert again.stored == {name: b"hello"}
-    again.close()
+    Copied(tmp_path).check_published()
 
 
 def test_copy_that_was_not_used(tmp_path: Path) -> None:
     """An upload whose data could not be copied is found to be published as any other is."""
-    folder, files = tmp_path / "inbox", DeadAfterRename()
-    rig = ManualRig(folder, files=files)
-    identity = rig.create(5)
-    rig.write(identity, b"hel")
-    rig.let_go()
-    data, backup = file_of(rig, ".data"), tmp_path / "backup"
-    os.link(data, backup)
-    files.fail("replace", errno.EIO)
-    assert isinstance(rig.find(identity), StoreFailed)
-    files.heal()
+    copied = Copied(tmp_path)
+    rig = copied.rig
+    copied.files.fail("replace", errno.EIO)
+    assert isinstance(rig.find(copied.identity), StoreFailed)
+    copied.files.heal()
     rig.clock.advance(SELF_TEST_INTERVAL)
     rig.disk.work()
-    backup.unlink()
-    with pytest.raises(Killed):
-        rig.write(identity, b"lo")
-    files.bury()
-    (name,) = rig.stored
-    os.link(folder / name, data)  # as a power cut may
-    again = ManualRig(folder)
-    assert again.find(identity).receipt.name == name
-    assert again.stored == {name: b"hello"}
-    again.close()
+    copied.backup.unlink()
+    copied.check_published()
 
 
 def test_expires_as_told_although_it_was_about_to_be_published(tmp_path: Path) -> None:

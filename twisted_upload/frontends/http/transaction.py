@@ -217,11 +217,11 @@ class Transaction:
         """Refuse the request, whatever its state; harmless if it has ended."""
         if self.over:
             return
-        if self.reader is None and self._may_store:
-            self.close()
-            return
         if self.reader is None:
-            self.respond(problem_response(refusal, self.request.fields))
+            if self._may_store:
+                self.close()
+            else:
+                self.respond(problem_response(refusal, self.request.fields))
             return
         if self.receiving:
             self._stop_receiving()
