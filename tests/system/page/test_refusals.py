@@ -159,8 +159,10 @@ def test_invitation(chromium: Chromium, locked: list[str], small: Path, tmp_path
         assert text.startswith("For Alice · up to 1.0 MiB per file · files left: 2 · until ")
         assert tab.evaluate("location.href") == box.url
         stored(tab, small)
-        tab.until("document.querySelector('#terms').textContent.includes('files left: 1')")
+        left = "document.querySelector('#terms').textContent.includes('files left: 1')"
+        tab.until(left)
         tab.reload()
+        tab.until(left)  # it moves the button
         stored(tab, small)
         assert len(box.stored()) == 2
         other = tmp_path / "b.txt"
